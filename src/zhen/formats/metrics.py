@@ -1,0 +1,53 @@
+"""Metrics of a training run: one JSON object a line, appended; cut back to a step when a run goes on from it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from zhen.errors import ZhenError
+
+
+class MetricsFile:
+    """Appends rows such as {"step": 10, "kind": "train", "loss": 3.2}. `offset` is its length in bytes."""
+
+    def __init__(self, path: Path, offset: int | None = None) -> None:
+        """Open `path`; with `offset` (from a training checkpoint) cut off what was written after it."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab")
+        if offset is not None:
+            if self._file.tell() < offset:
+                raise ZhenError(f"is shorter than the checkpoint says ({offset:,} bytes)", file=path)
+            self._file.truncate(offset)
+            self._file.seek(0, os.SEEK_END)
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Write one row and hand it to the system."""
+        self._file.write(json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n")
+        self._file.flush()
+
+    @property
+    def offset(self) -> int:
+        """Bytes written so far, whole lines only."""
+        return self._file.tell()
+
+    def sync(self) -> None:
+        """Make what was written durable."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a metrics file; a torn last line (killed while writing) is left out."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield json.loads(line)

@@ -14,7 +14,7 @@ _PUBLIC = {
     "audit_checkpoint": "zhen.audit.checks",
 }
 
-__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604 - the names below are resolved by __getattr__
+__all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:

@@ -179,7 +179,7 @@ def die_with_parent() -> None:
 
 
 class FolderLock:
-    """An exclusive `flock` on `<folder>/.lock`, which holds the owner's pid and host. Released when the process ends."""
+    """An exclusive `flock` on `<folder>/.lock`, which holds the owner's pid and host; it ends with the process."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / ".lock"

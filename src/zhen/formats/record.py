@@ -23,9 +23,21 @@ VERB_RECORD = "zhen-record.json"
 Kind = Literal["result", "log"]
 """`result`: the same bytes on every run. `log`: holds a time, a rate or a host."""
 
-LIBRARIES = (
-    "zhen torch numpy daft pyarrow fastwarc resiliparse trafilatura py3langid sentencepiece tokenizers numba scipy"
-).split()
+LIBRARIES = [
+    "zhen",
+    "torch",
+    "numpy",
+    "daft",
+    "pyarrow",
+    "fastwarc",
+    "resiliparse",
+    "trafilatura",
+    "py3langid",
+    "sentencepiece",
+    "tokenizers",
+    "numba",
+    "scipy",
+]
 
 
 class Input(msgspec.Struct, frozen=True):

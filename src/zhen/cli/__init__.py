@@ -1,0 +1,1 @@
+"""The command line: verbs in groups, each loaded when it is called."""

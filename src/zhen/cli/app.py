@@ -1,0 +1,127 @@
+"""The `zhen` command: the table of verbs, help without loading them, errors in one form, exit statuses."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+import zhen.errors as errors
+from zhen.cli import launch
+
+
+class Verb(NamedTuple):
+    """A verb: where its `command` function is, one line of help, and its group."""
+
+    module: str
+    help: str
+    group: str
+
+
+VERBS = {
+    "run": Verb("zhen.cli.run", "Take a recipe through its stages, from raw pages to a checked release", "Make"),
+    "generate": Verb("zhen.cli.generate", "Continue a text with a checkpoint", "Use"),
+    "inspect": Verb("zhen.cli.inspect", "Say what a checkpoint is: family, naming, shape, parameters", "Judge"),
+    "audit": Verb("zhen.cli.audit", "Check a checkpoint's files, names, code and claims", "Judge"),
+    "verify": Verb("zhen.cli.verify", "Check that a run's or a release's files are still those recorded", "Judge"),
+}
+
+
+class VerbGroup(TyperGroup):
+    """A group whose verbs are imported when they are called; its help is printed from the table alone."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The verbs, in the order of use."""
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Import a verb's module and make its command."""
+        verb = VERBS.get(cmd_name)
+        if verb is None:
+            return None
+        app = typer.Typer(add_completion=False, rich_markup_mode=None)
+        app.command(cmd_name, help=None)(importlib.import_module(verb.module).command)
+        command = typer.main.get_command(app)
+        command.name = cmd_name
+        return command
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """The verbs by group, without importing any."""
+        for group in dict.fromkeys(verb.group for verb in VERBS.values()):
+            with formatter.section(group):
+                formatter.write_dl([(name, verb.help) for name, verb in VERBS.items() if verb.group == group])
+
+
+app = typer.Typer(cls=VerbGroup, add_completion=False, rich_markup_mode=None, no_args_is_help=True)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"zhen {importlib.metadata.version('zhen')}")
+        raise typer.Exit
+
+
+@app.callback(
+    epilog="Begin with: zhen run recipes/tiny.toml · Exit status: 0 done, 1 the answer is no, 2 could not be done"
+)
+def _zhen(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Bilingual Chinese–English models of the LLaMA architecture, from raw pages to a release that can be checked."""
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command line; returns the exit status."""
+    launch.silence()
+    command = typer.main.get_command(app)
+    return guarded(lambda: command.main(arguments, prog_name="zhen", standalone_mode=False), arguments)
+
+
+def guarded(call: Callable[[], Any], arguments: list[str]) -> int:
+    """Call `call`, print what went wrong in our form, and turn the outcome into an exit status."""
+    try:
+        outcome = call()
+    except errors.ZhenError as error:
+        _print(error.lines())
+        return error.status
+    except TyperException as error:
+        _print(_usage_lines(error, arguments))
+        return errors.COULD_NOT
+    except (KeyboardInterrupt, typer.Abort):
+        _print(["stopped", "hint: the same command goes on from here"])
+        return errors.INTERRUPTED
+    except BrokenPipeError:
+        # the reader of our output went away: nothing more to say, and Python must not say it at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return errors.DONE
+    return outcome if isinstance(outcome, int) else errors.DONE
+
+
+def _usage_lines(error: TyperException, arguments: list[str]) -> list[str]:
+    message = getattr(error, "message", "") or str(error)
+    verb = next((word for word in arguments if word in VERBS), None)
+    unknown = next((word for word in arguments[:1] if not word.startswith("-") and word not in VERBS), None)
+    hint = errors.did_you_mean(unknown, VERBS) if unknown else None
+    message = f'no verb "{unknown}"' if unknown else message.rstrip(".")
+    where = f"zhen {verb}" if verb else "zhen"
+    return [f"{where}: {message[0].lower()}{message[1:]}", f"hint: {hint or f'{where} --help'}"]
+
+
+def _print(lines: list[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object to standard output."""
+    print(json.dumps(value, ensure_ascii=False, indent=2))

@@ -1,0 +1,57 @@
+"""`zhen generate`: continue a text with a checkpoint."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zhen.cli.launch import relaunch
+
+
+def command(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint's folder.", show_default=False)],
+    prompt: Annotated[str, typer.Option(help="The text to continue.", show_default=False)],
+    max_tokens: Annotated[int, typer.Option(min=1, help="Stop after so many tokens.")] = 64,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Always take the likeliest token.")] = False,
+    temperature: Annotated[float, typer.Option(min=0.0, help="Flatter (> 1) or sharper (< 1) choice.")] = 0.8,
+    top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="Choose among the likeliest that make up this.")] = 0.95,
+    seed: Annotated[int, typer.Option(help="Of the choice.")] = 0,
+    dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16; as stored by default.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Continue a text with a checkpoint.
+
+    Example: zhen generate runs/tiny/release --prompt "The town" --greedy
+    """
+    relaunch()
+    from zhen.cli.app import print_json
+    from zhen.infer.engine import Request, load_engine
+
+    engine = load_engine(checkpoint, dtype=dtype)
+    ids = engine.tokenizer.encode(prompt)
+    request = Request(
+        prompt=ids or [engine.tokenizer.end_of_text],
+        max_tokens=max_tokens,
+        temperature=0.0 if greedy else temperature,
+        top_p=top_p,
+        seed=seed,
+    )
+    started = time.perf_counter()
+    (answer,) = engine.generate([request])
+    seconds = time.perf_counter() - started
+    if as_json:
+        print_json(
+            {
+                "text": answer.text,
+                "tokens": len(answer.tokens),
+                "prompt_tokens": len(ids),
+                "seconds": round(seconds, 4),
+                "tokens_per_second": round(len(answer.tokens) / seconds, 1),
+            }
+        )
+        return
+    sys.stdout.write(prompt + answer.text + "\n")

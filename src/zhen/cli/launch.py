@@ -1,0 +1,69 @@
+"""Before any heavy import: threads, a caching allocator, telemetry off; Zhen executes itself once more with them."""
+
+from __future__ import annotations
+
+import ctypes.util
+import os
+import sys
+
+LAUNCHED = "ZHEN_LAUNCHED"
+
+QUIET = {
+    "DAFT_ANALYTICS_ENABLED": "0",
+    "DO_NOT_TRACK": "1",
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""Nothing calls home."""
+
+ALLOCATORS = ("tcmalloc_minimal", "tcmalloc", "jemalloc")
+
+GLIBC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "67108864"}
+"""Where no caching allocator is installed: glibc keeps large blocks instead of giving them back each step."""
+
+
+def silence() -> None:
+    """Switch off the telemetry of the libraries in this process and its children."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+
+
+def relaunch() -> None:
+    """Replace this process by the same command with threads and allocator set, unless that was done already.
+
+    They are read when a process starts, so setting them later would do nothing. Under torchrun each rank
+    does so for itself and gets its share of the cores (torchrun's own default of one thread is replaced).
+    """
+    if os.environ.get(LAUNCHED):
+        return
+    environment = dict(os.environ) | {LAUNCHED: "1"}
+    for name, value in QUIET.items():
+        environment.setdefault(name, value)
+    environment["OMP_NUM_THREADS"] = str(threads(os.environ))
+    environment.update(allocator(os.environ))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+
+
+def threads(environment: os._Environ[str] | dict[str, str]) -> int:
+    """Threads for this process: what the user set, else the cores shared by the processes of this machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    local = int(environment.get("LOCAL_WORLD_SIZE", "1"))
+    given = environment.get("OMP_NUM_THREADS", "")
+    if given.isdigit() and int(given) > 0 and not (local > 1 and given == "1"):
+        return int(given)
+    return max(1, cores // local)
+
+
+def allocator(environment: os._Environ[str] | dict[str, str]) -> dict[str, str]:
+    """What to set for an allocator that keeps freed blocks: 1.2 to 1.9 times the training speed of glibc's default."""
+    if environment.get("LD_PRELOAD") or sys.platform != "linux":
+        return {}
+    for name in ALLOCATORS:
+        library = ctypes.util.find_library(name)
+        if library:
+            return {"LD_PRELOAD": library}
+    return {name: value for name, value in GLIBC.items() if name not in environment}

@@ -1,0 +1,60 @@
+"""`zhen run`: a recipe through its stages; the plan beforehand, the closing table afterwards."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zhen.cli.launch import relaunch
+
+
+def command(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, a TOML file; recipes/ has some.", show_default=False)],
+    stages: Annotated[
+        list[str] | None, typer.Argument(help="Only these stages and what they need.", show_default=False)
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a value: --set pretrain.tokens=1000000."),
+    ] = None,
+    data: Annotated[
+        list[str] | None, typer.Option(metavar="FOLDER", help="Bring data: a source in place of the recipe's.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="RUN", help="The run folder; runs/<name> by default.")] = None,
+    ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Work on data on this Ray cluster.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Afterwards remove stages that the recipe lacks.")] = False,
+) -> int:
+    """Take a recipe through its stages, from raw pages to a checked release.
+
+    What is done and has not changed is not done again; what was stopped goes on.
+
+    Example: zhen run recipes/tiny.toml --set pretrain.tokens=1000000
+    """
+    relaunch()
+    from zhen.cli.closing import finish, show_plan
+    from zhen.recipe import load_recipe
+    from zhen.run import Run, plan, select
+
+    loaded = load_recipe(recipe, sets or [], data or [])
+    folder = out or Path("runs") / loaded.run.name
+    if dry_run:
+        return show_plan(loaded, select(plan(loaded, folder), stages or []))
+    run = Run(
+        loaded,
+        folder,
+        command=["zhen", *sys.argv[1:]],
+        workers=len(os.sched_getaffinity(0)),
+        ray=ray,
+    )
+    records = run.take(stages or [])
+    status = finish(folder, records, recipe=shlex.quote(str(recipe)))
+    if prune:
+        for path in run.prune():
+            print(f"removed {path}", file=sys.stderr)
+    return status

@@ -1,0 +1,427 @@
+"""A recipe's run: which stages there are, their keys, what is stale, and taking them one after the other."""
+
+from __future__ import annotations
+
+import datetime
+import importlib
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import msgspec
+
+from zhen.console import Line, amount
+from zhen.errors import Interrupted, ZhenError, did_you_mean
+from zhen.formats.files import TEMPORARY, FolderLock, remove_leftovers, sha256_file, write_json, write_text
+from zhen.formats.record import (
+    RECORD,
+    Input,
+    Output,
+    Record,
+    key_of,
+    library_versions,
+    read_record,
+    this_host,
+    write_record,
+)
+from zhen.formats.stage import Context, Figures, Stage
+from zhen.recipe import Recipe, section, to_toml
+
+STAGES = (
+    Stage("sampleweb", 1, ("sampleweb", "run.seed"), (), "zhen.sampleweb.stage:make"),
+    Stage(
+        "data.scan",
+        1,
+        ("data.sources", "data.extract"),
+        ("sampleweb/crawl",),
+        "zhen.data.stage:scan",
+        "zhen.data.stage:scan_inputs",
+    ),
+    Stage("data.decide", 1, ("data.rules",), ("data.scan",), "zhen.data.stage:decide"),
+    Stage(
+        "data.write",
+        1,
+        ("data.held_out", "data.held_out_bytes", "run.seed"),
+        ("data.scan", "data.decide"),
+        "zhen.data.stage:write",
+    ),
+    Stage(
+        "tokenizer",
+        1,
+        ("tokenizer", "model.init", "run.seed"),
+        ("data.write/kept",),
+        "zhen.tokenizer.stage:learn",
+        "zhen.tokenizer.stage:learn_inputs",
+    ),
+    Stage("shards", 1, ("shards",), ("data.write", "tokenizer"), "zhen.shards.stage:tokenize"),
+    Stage(
+        "pretrain",
+        1,
+        ("pretrain", "model", "model.init", "run.seed"),
+        ("shards", "tokenizer"),
+        "zhen.train.stage:pretrain",
+        "zhen.train.stage:pretrain_inputs",
+    ),
+    Stage("evaluate", 1, ("evaluate", "run.seed"), ("pretrain", "shards", "tokenizer"), "zhen.evaluate.stage:evaluate"),
+    Stage(
+        "release",
+        1,
+        ("release", "run.name"),
+        (
+            "sampleweb",
+            "data.scan",
+            "data.decide",
+            "data.write",
+            "tokenizer",
+            "shards",
+            "pretrain",
+            "evaluate",
+        ),
+        "zhen.release.stage:release",
+    ),
+)
+"""Every stage in the order of work."""
+
+ATTEMPTS = ".attempts.json"
+UNKNOWN = "?"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A stage of a run with its key (or `?` where a source is missing), folder and state."""
+
+    stage: Stage
+    key: str
+    folder: Path
+    sections: dict[str, Any]
+    after: dict[str, str]
+    inputs: list[Input]
+    missing: ZhenError | None
+    record: Record | None
+
+    @property
+    def state(self) -> str:
+        """`done`, `stopped` (will go on), `to do`, or `source missing`."""
+        if self.key == UNKNOWN:
+            return "source missing" if self.missing else "unknown"
+        if self.record is not None:
+            return "done"
+        return "stopped" if (self.folder / ATTEMPTS).exists() else "to do"
+
+
+def stages_of(recipe: Recipe) -> list[Stage]:
+    """The stages that this recipe has, in order."""
+    return [stage for stage in STAGES if stage.name != "sampleweb" or recipe.sampleweb is not None]
+
+
+def plan(recipe: Recipe, folder: Path) -> list[Planned]:
+    """Each stage with its key and state, known before anything runs. Reads sources to hash them; writes nothing."""
+    planned: dict[str, Planned] = {}
+    for stage in stages_of(recipe):
+        after = {name: planned[_stage_name(name)] for name in stage.after if _stage_name(name) in planned}
+        sections = {name: section(recipe, name) for name in stage.sections}
+        inputs: list[Input] = []
+        missing: ZhenError | None = None
+        if stage.inputs:
+            try:
+                inputs = _resolve(stage.inputs)(sections)
+            except ZhenError as error:
+                missing = error
+        keys = {_stage_name(name): item.key for name, item in after.items()}
+        key = UNKNOWN
+        if missing is None and UNKNOWN not in keys.values():
+            key = key_of(
+                {
+                    "stage": stage.name,
+                    "version": stage.version,
+                    "sections": sections,
+                    "after": keys,
+                    "inputs": inputs,
+                }
+            )
+        at = folder / "stages" / f"{stage.name}-{key[:8]}"
+        record = read_record(at) if key != UNKNOWN else None
+        if record is not None and record.key != key:
+            raise ZhenError(f"holds the stage with key {record.key[:16]}", expected=key[:16], file=at)
+        planned[stage.name] = Planned(stage, key, at, sections, keys, inputs, missing, record)
+    return list(planned.values())
+
+
+def _stage_name(after: str) -> str:
+    return after.split("/", 1)[0]
+
+
+def _resolve(name: str) -> Callable[..., Any]:
+    module, function = name.split(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return found
+
+
+def select(planned: Sequence[Planned], names: Sequence[str]) -> list[Planned]:
+    """The stages named (a stage's name stands for all its parts) and those before them; all without names."""
+    if not names:
+        return list(planned)
+    known = {item.stage.name for item in planned} | {item.stage.name.split(".")[0] for item in planned}
+    for name in names:
+        if name not in known:
+            raise ZhenError(
+                f'no stage "{name}" in this recipe',
+                expected=", ".join(dict.fromkeys(item.stage.name.split(".")[0] for item in planned)),
+                hint=did_you_mean(name, known),
+            )
+    wanted: set[str] = set()
+    for item in reversed(planned):
+        if item.stage.name in names or item.stage.name.split(".")[0] in names or item.stage.name in wanted:
+            wanted.add(item.stage.name)
+            wanted.update(item.after)
+    return [item for item in planned if item.stage.name in wanted]
+
+
+class Run:
+    """A run folder while it is worked on: holds the lock, takes the stages, keeps the log and the links."""
+
+    def __init__(self, recipe: Recipe, folder: Path, *, command: list[str], workers: int, ray: str | None) -> None:
+        self.recipe = recipe
+        self.folder = folder
+        self._command = command
+        self._workers = workers
+        self._ray = ray
+        self._stop = False
+
+    def take(self, names: Sequence[str] = ()) -> dict[str, Record]:
+        """Run what is not done yet, in order; returns the records of the stages selected.
+
+        Raises ZhenError for a missing source, a tampered output, a folder in use; Interrupted after Ctrl-C.
+        """
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ZhenError("no stage of this recipe has work for more than one process", hint="run it without torchrun")
+        with FolderLock(self.folder), self._stop_on_interrupt():
+            write_text(self.folder / "recipe.toml", to_toml(self.recipe))
+            selected = select(plan(self.recipe, self.folder), names)
+            for item in selected:
+                if item.record is not None:
+                    check_sizes(item.folder, item.record)
+            records: dict[str, Record] = {}
+            folders: dict[str, Path] = {}
+            for item in selected:
+                record = item.record
+                if record is None:
+                    record = self._run_stage(item, folders)
+                else:
+                    self._log("kept", item)
+                records[item.stage.name] = record
+                folders[item.stage.name] = item.folder
+                self._link(item, folders)
+            return records
+
+    def prune(self) -> list[Path]:
+        """Remove the stage folders that the recipe does not use; returns them."""
+        used = {item.folder for item in plan(self.recipe, self.folder)}
+        unused = [path for path in sorted((self.folder / "stages").glob("*")) if path not in used]
+        for path in unused:
+            shutil.rmtree(path)
+        return unused
+
+    def _run_stage(self, item: Planned, folders: Mapping[str, Path]) -> Record:
+        if item.missing is not None:
+            raise item.missing
+        item.folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(item.folder)
+        attempts = _count_attempt(item.folder)
+        if item.stage.name == "release":
+            check_hashes(folders)
+        line = Line(item.stage.name)
+        context = self._context(item, folders, line)
+        if attempts > 1:
+            context.event("resumed", attempt=attempts)
+        self._log("start", item, attempt=attempts)
+        started, clock = _now(), time.monotonic()
+        try:
+            figures: Figures = _resolve(item.stage.run)(context)
+        except BaseException as error:
+            line.abandon()
+            self._log("stopped" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed", item)
+            raise
+        seconds = time.monotonic() - clock
+        record = Record(
+            stage=item.stage.name,
+            version=item.stage.version,
+            key=item.key,
+            sections=msgspec.to_builtins(item.sections),
+            after=item.after,
+            inputs=[context.inputs.get(given.path, given) for given in item.inputs],
+            outputs=_outputs(context),
+            command=self._command,
+            versions=library_versions(),
+            host=this_host(),
+            started=started,
+            seconds=round(seconds, 3),
+            resumed=attempts - 1,
+            figures=figures,
+            events=context.events,
+        )
+        write_record(item.folder, record)
+        (item.folder / ATTEMPTS).unlink()
+        line.close(_summary(record))
+        self._log("done", item, seconds=record.seconds)
+        return record
+
+    def _context(self, item: Planned, folders: Mapping[str, Path], line: Line) -> Context:
+        after = {}
+        for name in item.stage.after:
+            stage, _, inside = name.partition("/")
+            if stage in folders:
+                after[name] = folders[stage] / inside if inside else folders[stage]
+        return Context(
+            folder=item.folder,
+            sections=item.sections,
+            after=after,
+            line=line,
+            stop_requested=lambda: self._stop,
+            workers=self._workers,
+            ray=self._ray,
+        )
+
+    def _link(self, item: Planned, folders: Mapping[str, Path]) -> None:
+        """Point the run's link of this stage at the folder in use; a later part also shows what earlier parts made."""
+        name, _, part = item.stage.name.partition(".")
+        if part:
+            for other, folder in folders.items():
+                if other.startswith(f"{name}.") and folder != item.folder:
+                    for entry in sorted(folder.iterdir()):
+                        if entry.name != RECORD and not entry.is_symlink() and not (item.folder / entry.name).exists():
+                            _point(item.folder / entry.name, Path("..") / folder.name / entry.name)
+        _point(self.folder / name, Path("stages") / item.folder.name)
+
+    def _log(self, what: str, item: Planned, **more: Any) -> None:
+        row = {"time": _now(), "event": what, "stage": item.stage.name, "key": item.key[:8], **more}
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    @contextmanager
+    def _stop_on_interrupt(self) -> Iterator[None]:
+        """The first Ctrl-C asks the stage to stop at a safe point, the second stops at once."""
+
+        def handle(_signal: int, _frame: FrameType | None) -> None:
+            if self._stop:
+                raise KeyboardInterrupt
+            self._stop = True
+            print("\nstopping at the next safe point (Ctrl-C again: at once)", file=sys.stderr)
+
+        previous = signal.signal(signal.SIGINT, handle)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, previous)
+
+
+def check_sizes(folder: Path, record: Record) -> None:
+    """Raise ZhenError unless every output of a finished stage is there with the size its record says."""
+    for output in record.outputs:
+        path = folder / output.path
+        found = path.stat().st_size if path.is_file() else None
+        if found != output.bytes:
+            raise _tampered(folder, output, "is missing" if found is None else f"has {found:,} bytes")
+
+
+def check_hashes(folders: Mapping[str, Path]) -> int:
+    """Raise ZhenError unless every output of these stages still has the hash its record says; returns how many."""
+    count = 0
+    for folder in folders.values():
+        record = read_record(folder)
+        if record is None:
+            raise ZhenError("no record", file=folder, hint="the stage was not finished: run its recipe again")
+        for output in record.outputs:
+            path = folder / output.path
+            if not path.is_file():
+                raise _tampered(folder, output, "is missing")
+            digest = sha256_file(path)
+            if digest != (output.bytes, output.sha256):
+                raise _tampered(folder, output, f"has SHA-256 {digest.sha256[:16]}")
+            count += 1
+    return count
+
+
+def _tampered(folder: Path, output: Output, found: str) -> ZhenError:
+    return ZhenError(
+        found,
+        expected=f"{output.bytes:,} bytes, SHA-256 {output.sha256[:16]} by the stage's record",
+        file=folder / output.path,
+        hint=f"the file was changed after it was made; remove {folder} and run again to make it anew",
+    )
+
+
+def _outputs(context: Context) -> list[Output]:
+    """The declared outputs with sizes and hashes. Raises ZhenError for a file that was declared or made alone."""
+    outputs = []
+    for path, (kind, digest) in sorted(context.outputs.items()):
+        digest = digest or sha256_file(context.folder / path)
+        outputs.append(Output(path, digest.bytes, digest.sha256, kind))
+    made = {os.path.relpath(path, context.folder) for path in _files(context.folder)}
+    if made != set(context.outputs):
+        odd = sorted(made ^ set(context.outputs))
+        raise ZhenError(f"{len(odd)} files are not both made and declared, first {odd[0]}", file=context.folder)
+    return outputs
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Regular files below a stage's folder that are its own: no links, no temporary names, no bookkeeping."""
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(TEMPORARY)]
+        for name in names:
+            path = Path(root, name)
+            if not path.is_symlink() and not name.startswith(TEMPORARY) and name not in (RECORD, ATTEMPTS):
+                yield path
+
+
+def _count_attempt(folder: Path) -> int:
+    path = folder / ATTEMPTS
+    count = 1 + (json.loads(path.read_bytes())["attempts"] if path.exists() else 0)
+    write_json(path, {"attempts": count})
+    return count
+
+
+def _point(link: Path, target: Path) -> None:
+    """Make `link` a relative symbolic link to `target`, replacing an older link in one step."""
+    if link.is_symlink() and Path(os.readlink(link)) == target:
+        return
+    temporary = link.with_name(f"{TEMPORARY}{os.getpid()}-{link.name}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    os.replace(temporary, link)
+
+
+def _summary(record: Record) -> str:
+    """The stage's last word: its first figures."""
+    shown = [
+        f"{name.replace('_', ' ')} {amount(figure.value) if isinstance(figure.value, int | float) else figure.value}"
+        f"{' ' + figure.unit if figure.unit else ''}"
+        for name, figure in list(record.figures.items())[:3]
+    ]
+    return " · ".join(shown)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def records_of(folder: Path) -> dict[str, tuple[Path, Record]]:
+    """Folder and record of every stage that a run folder's links lead to, parts included, in the order of work."""
+    found: dict[str, tuple[Path, Record]] = {}
+    waiting = [link.resolve() for link in folder.iterdir() if link.is_symlink()]
+    while waiting:
+        at = waiting.pop()
+        record = read_record(at)
+        if record is not None and record.stage not in found:
+            found[record.stage] = (at, record)
+            waiting.extend(folder / "stages" / f"{name}-{key[:8]}" for name, key in record.after.items())
+    return {stage.name: found[stage.name] for stage in STAGES if stage.name in found}

@@ -1,0 +1,1 @@
+"""Tokenised files: the kept and the held-out documents as token ids, by source."""

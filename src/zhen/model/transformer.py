@@ -1,0 +1,229 @@
+"""The decoder: LLaMA's forward pass and tensor names, and the one table of fresh weights.
+
+Shapes: B batch, T tokens given, S tokens seen in all (cache included), H query heads, K key/value heads, D head_dim.
+Norms and rotary positions are computed in float32 whatever the weights are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zhen.model.cache import Cache
+from zhen.model.config import ModelConfig, check
+from zhen.model.rope import Rotary, rotate
+
+
+class Linear(nn.Linear):
+    """A matrix without bias, left unfilled: weights come from `initialise` or from a checkpoint."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, bias=False)
+
+    def reset_parameters(self) -> None:
+        """Draw nothing: fresh weights come from `initialise`, by name and seed."""
+
+
+class Embedding(nn.Embedding):
+    """A vector a token, left unfilled like `Linear`."""
+
+    def reset_parameters(self) -> None:
+        """Draw nothing: fresh weights come from `initialise`, by name and seed."""
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x²) + eps) · weight (arXiv 1910.07467), in float32.
+
+    Under autocast the result comes in autocast's dtype, so that it is cast once and not by every matrix behind it.
+    """
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., width] -> [..., width]."""
+        device = x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        return F.rms_norm(x.float(), self.weight.shape, self.weight.float(), self.eps).to(dtype)
+
+
+class Attention(nn.Module):
+    """Causal attention with H query heads over K key/value heads (arXiv 2305.13245; K = H is MHA, K = 1 MQA)."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.head_dim = config.head_dim
+        self.grouped = config.num_key_value_heads != config.num_attention_heads
+        queries, keys = (n * config.head_dim for n in (config.num_attention_heads, config.num_key_value_heads))
+        self.q_proj = Linear(config.hidden_size, queries)
+        self.k_proj = Linear(config.hidden_size, keys)
+        self.v_proj = Linear(config.hidden_size, keys)
+        self.o_proj = Linear(queries, config.hidden_size)
+
+    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None) -> Tensor:
+        """x [B, T, hidden] -> [B, T, hidden]. `mask` [T, S] is given where "earlier" isn't the lower triangle."""
+        B, T, _ = x.shape
+        q = rotate(self.q_proj(x).view(B, T, -1, self.head_dim), *angles).transpose(1, 2)  # [B, H, T, D]
+        k = rotate(self.k_proj(x).view(B, T, -1, self.head_dim), *angles).transpose(1, 2)  # [B, K, T, D]
+        v = self.v_proj(x).view(B, T, -1, self.head_dim).transpose(1, 2)  # [B, K, T, D]
+        if cache is not None:
+            k, v = cache.append(self.layer, k, v)  # [B, K, S, D]
+        causal = mask is None and T > 1
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=self.grouped)
+        out: Tensor = self.o_proj(y.transpose(1, 2).reshape(B, T, -1))
+        return out
+
+
+class FeedForward(nn.Module):
+    """SwiGLU (arXiv 2002.05202): down(silu(gate(x)) · up(x))."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_proj = Linear(config.hidden_size, config.intermediate_size)
+        self.up_proj = Linear(config.hidden_size, config.intermediate_size)
+        self.down_proj = Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, T, hidden] -> [B, T, hidden]."""
+        out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return out
+
+
+class Layer(nn.Module):
+    """Attention, then feed-forward, each added to the residual stream; norms before them, or behind ("post")."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.post = config.norm_place == "post"
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = Attention(config, layer)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = FeedForward(config)
+
+    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None) -> Tensor:
+        """[B, T, hidden] -> [B, T, hidden]."""
+        if self.post:
+            x = self.input_layernorm(x + self.self_attn(x, angles, mask, cache))
+            x = self.post_attention_layernorm(x + self.mlp(x))
+        else:
+            x = x + self.self_attn(self.input_layernorm(x), angles, mask, cache)
+            x = x + self.mlp(self.post_attention_layernorm(x))
+        return x
+
+
+class Decoder(nn.Module):
+    """Everything but the head: `model.…` in the tensor names."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Layer(config, layer) for layer in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+
+class TiedHead:
+    """The embedding matrix used as head. Not a module: a tied head has no tensor of its own."""
+
+    def __init__(self, embedding: Embedding) -> None:
+        self._embedding = embedding
+
+    @property
+    def weight(self) -> Tensor:
+        """[vocab, hidden], the embedding's own parameter."""
+        return self._embedding.weight
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[..., hidden] -> [..., vocab]."""
+        return F.linear(x, self.weight)
+
+
+class Transformer(nn.Module):
+    """The LLaMA decoder. Its state_dict has LLaMA's tensor names; `lm_head.weight` is missing where tied.
+
+    A new one is unfilled: call `initialise`, or load a checkpoint. `lm_head.weight` [vocab, hidden] is there either
+    way. Build it under `torch.device("meta")` to look at its shapes for nothing.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = check(config)
+        self.model = Decoder(config)
+        tied = config.tie_word_embeddings
+        self.lm_head = TiedHead(self.model.embed_tokens) if tied else Linear(config.hidden_size, config.vocab_size)
+        self._rotary = Rotary(config)
+
+    def forward(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
+        """tokens [B, T] int64 -> logits [B, T, vocab] for the token that follows each."""
+        logits: Tensor = self.lm_head(self.hidden(tokens, cache))
+        return logits
+
+    def hidden(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
+        """tokens [B, T] int64 -> [B, T, hidden] after the final norm. `cache` holds what came before, and grows."""
+        T = tokens.shape[1]
+        start = 0 if cache is None else cache.length
+        if cache is not None:
+            cache.room_for(T)
+        angles = self._rotary.tables(start, T, tokens.device)
+        mask = None
+        if start > 0 and T > 1:  # several tokens behind a cache: token i sees start + i + 1 positions
+            mask = torch.ones(T, start + T, dtype=torch.bool, device=tokens.device).tril(start)
+        x = self.model.embed_tokens(tokens)
+        for layer in self.model.layers:
+            x = layer(x, angles, mask, cache)
+        if cache is not None:
+            cache.advance(T)
+        normed: Tensor = self.model.norm(x)
+        return normed
+
+
+class Fresh(NamedTuple):
+    """How tensors whose name matches `pattern` start: ones, or normal with mean 0 and initializer_range · scale."""
+
+    pattern: str
+    distribution: str
+    scale: str
+
+
+FRESH = (
+    Fresh(r"model\.embed_tokens\.weight", "normal", "1"),
+    Fresh(r"model\.layers\.\d+\.self_attn\.[qkv]_proj\.weight", "normal", "1"),
+    Fresh(r"model\.layers\.\d+\.self_attn\.o_proj\.weight", "normal", "1/sqrt(2 layers)"),
+    Fresh(r"model\.layers\.\d+\.mlp\.(gate|up)_proj\.weight", "normal", "1"),
+    Fresh(r"model\.layers\.\d+\.mlp\.down_proj\.weight", "normal", "1/sqrt(2 layers)"),
+    Fresh(r"model\.(layers\.\d+\.(input|post_attention)_layernorm|norm)\.weight", "ones", "1"),
+    Fresh(r"lm_head\.weight", "normal", "1"),
+)
+"""The one table of fresh weights. What writes into the residual stream is scaled by 1/sqrt(2 layers), so that its sum
+over the layers keeps its size (Radford et al. 2019, section 2.3)."""
+
+
+@torch.no_grad()
+def initialise(model: Transformer, seed: int) -> None:
+    """Fill every parameter by the table FRESH.
+
+    Each tensor has its own generator, seeded by seed and name: the values depend neither on the order of creation,
+    nor on threads, device or kind of CPU. They are drawn in float32 and rounded to the parameter's dtype.
+    """
+    config = model.config
+    scales = {"1": 1.0, "1/sqrt(2 layers)": 1 / math.sqrt(2 * config.num_hidden_layers)}
+    for name, parameter in model.named_parameters():
+        row = next(row for row in FRESH if re.fullmatch(row.pattern, name))
+        if row.distribution == "ones":
+            parameter.fill_(1.0)
+            continue
+        key = hashlib.blake2b(f"{seed} {name}".encode(), digest_size=16).digest()
+        values = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little"))).standard_normal(
+            tuple(parameter.shape), dtype=np.float32
+        )
+        values *= np.float32(config.initializer_range * scales[row.scale])
+        parameter.copy_(torch.from_numpy(values))

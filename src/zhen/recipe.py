@@ -142,14 +142,16 @@ def model_config(recipe: Recipe) -> ModelConfig:
                 file=config_path,
                 hint="`[model] init` names a folder with config.json, weights and tokenizer",
             ) from error
-    else:
-        base = PRESETS[settings.preset] if settings.preset else ModelConfig()
-    fields = {
-        name: value
-        for name in ModelConfig.__struct_fields__
-        if (value := getattr(settings, name, None)) is not None
-    }
-    return msgspec.structs.replace(base, **fields)
+        return msgspec.structs.replace(base, **_given(settings))
+    if settings.preset is not None:
+        return msgspec.structs.replace(PRESETS[settings.preset], **_given(settings))
+    return ModelConfig(**_given(settings))
+
+
+def _given(settings: ModelSettings) -> dict[str, Any]:
+    """The fields of `config.json` that the recipe sets."""
+    names = ModelConfig.__struct_fields__
+    return {name: value for name in names if (value := getattr(settings, name, None)) is not None}
 
 
 def section(recipe: Recipe, dotted: str) -> Any:
@@ -325,6 +327,12 @@ def _model_problems(recipe: Recipe) -> Iterator[tuple[KeyPath, str, str]]:
     if recipe.pretrain is None:
         yield ("pretrain",), "no [pretrain]", "a section [pretrain]"
         return
+    if settings.preset is None and settings.init is None:
+        required = [field.name for field in msgspec.structs.fields(ModelConfig) if field.required]
+        missing = [name for name in required if name not in _given(settings)]
+        if missing:
+            yield ("model",), f"[model] without {', '.join(missing)}", "a preset, init, or the fields of config.json"
+            return
     config = model_config(recipe)
     for name, found, expected in config.problems():
         yield ("model", name), f"model.{name} = {found}", expected
@@ -359,7 +367,11 @@ def _source_problems(recipe: Recipe) -> Iterator[tuple[KeyPath, str, str]]:
     mixture = recipe.pretrain.mixture if recipe.pretrain else None
     for name in mixture or {}:
         if name not in names:
-            yield ("pretrain", "mixture", name), f'pretrain.mixture names "{name}"', f"one of {', '.join(sorted(names))}"
+            yield (
+                ("pretrain", "mixture", name),
+                f'pretrain.mixture names "{name}"',
+                f"one of {', '.join(sorted(names))}",
+            )
 
 
 def _place(text: str, path: KeyPath, given_by: Mapping[KeyPath, str]) -> str | None:

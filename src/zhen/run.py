@@ -203,7 +203,9 @@ class Run:
         Raises ZhenError for a missing source, a tampered output, a folder in use; Interrupted after Ctrl-C.
         """
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise ZhenError("no stage of this recipe has work for more than one process", hint="run it without torchrun")
+            raise ZhenError(
+                "no stage of this recipe has work for more than one process", hint="run it without torchrun"
+            )
         with FolderLock(self.folder), self._stop_on_interrupt():
             write_text(self.folder / "recipe.toml", to_toml(self.recipe))
             selected = select(plan(self.recipe, self.folder), names)

@@ -97,6 +97,12 @@ def guarded(call: Callable[[], Any], arguments: list[str]) -> int:
     except TyperException as error:
         _print(_usage_lines(error, arguments))
         return errors.COULD_NOT
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("zhen"):
+            raise
+        verb = next((word for word in arguments if word in VERBS), "this")
+        _print(errors.missing_extra(error.name or str(error), "make", f"`zhen {verb}`").lines())
+        return errors.COULD_NOT
     except (KeyboardInterrupt, typer.Abort):
         _print(["stopped", "hint: the same command goes on from here"])
         return errors.INTERRUPTED

@@ -18,7 +18,9 @@ def command(
     max_tokens: Annotated[int, typer.Option(min=1, help="Stop after so many tokens.")] = 64,
     greedy: Annotated[bool, typer.Option("--greedy", help="Always take the likeliest token.")] = False,
     temperature: Annotated[float, typer.Option(min=0.0, help="Flatter (> 1) or sharper (< 1) choice.")] = 0.8,
-    top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="Choose among the likeliest that make up this.")] = 0.95,
+    top_p: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Choose among the likeliest that make up this.")
+    ] = 0.95,
     seed: Annotated[int, typer.Option(help="Of the choice.")] = 0,
     dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16; as stored by default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,

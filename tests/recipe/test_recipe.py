@@ -1,0 +1,133 @@
+"""Recipes: overrides, every mistake at once with its line, combinations, and that the shipped ones are right."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from zhen.errors import ManyErrors, ZhenError
+from zhen.recipe import load_recipe, model_config, section, to_toml
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+
+GOOD = """\
+[run]
+name = "r"
+
+[[data.sources]]
+name = "web"
+path = "./pages"
+
+[tokenizer]
+vocab_size = 1000
+
+[model]
+preset = "micro"
+
+[pretrain]
+tokens = 100_000
+tokens_per_step = 1_024
+sequence_length = 64
+learning_rate = 1e-3
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    return path
+
+
+def mistakes(path: Path, *sets: str) -> list[str]:
+    with pytest.raises(ManyErrors) as caught:
+        load_recipe(path, sets)
+    return [line.replace(f"{path}, ", "") for line in caught.value.lines()]
+
+
+def test_defaults_and_values_are_resolved(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, GOOD))
+    assert recipe.run.seed == 1
+    assert section(recipe, "pretrain.tokens") == 100_000
+    assert section(recipe, "sampleweb") is None
+    assert model_config(recipe).vocab_size == 0
+
+
+def test_the_resolved_recipe_reads_back_as_itself(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, GOOD))
+    again = load_recipe(write(tmp_path, to_toml(recipe)))
+    assert again == recipe
+
+
+def test_every_mistake_is_reported_at_once_with_its_line(tmp_path: Path) -> None:
+    text = GOOD.replace("tokens = 100_000", 'tokens = "many"').replace("vocab_size", "vocab_sise")
+    text = text.replace("learning_rate", "learnin_rate").replace("[run]\n", "[run]\ncolour = 1\n")
+    found = mistakes(write(tmp_path, text))
+    assert 'line 2: unknown key "run.colour"' in found
+    assert 'line 10: unknown key "tokenizer.vocab_sise"' in found
+    assert 'hint: did you mean "vocab_size"?' in found
+    assert any(line.startswith('line 16: pretrain.tokens = "many"; expected') for line in found)
+    assert any(line.startswith('line 19: unknown key "pretrain.learnin_rate"') for line in found)
+    assert any('"pretrain.learning_rate" is missing' in line for line in found)
+
+
+def test_an_unknown_section_is_named_with_the_nearest(tmp_path: Path) -> None:
+    assert mistakes(write(tmp_path, GOOD + "\n[pretrian]\nx = 1\n")) == [
+        'line 20: unknown key "pretrian"',
+        'hint: did you mean "pretrain"?',
+    ]
+
+
+def test_a_mistake_in_a_list_of_tables_has_the_line_of_its_entry(tmp_path: Path) -> None:
+    text = GOOD.replace("[tokenizer]", '[[data.sources]]\nname = "b"\npath = 3\n\n[tokenizer]')
+    assert mistakes(write(tmp_path, text)) == ["line 10: data.sources.1.path = 3; expected a string"]
+
+
+def test_set_takes_toml_values_and_names_itself_in_errors(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    assert load_recipe(path, ["pretrain.tokens=2_048", "run.name=other"]).pretrain.tokens == 2048  # type: ignore[union-attr]
+    (line, *_) = mistakes(path, "pretrain.tokens=true")
+    assert line.startswith("--set pretrain.tokens: pretrain.tokens = true; expected")
+    with pytest.raises(ZhenError, match="expected key.path=value"):
+        load_recipe(path, ["pretrain.tokens"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("sequence_length = 64", "sequence_length = 1_024"), "at most the model's max_position_embeddings"),
+        (('preset = "micro"', 'preset = "micor"'), 'did you mean "micro"'),
+        (('path = "./pages"', 'path = "sampleweb"'), "[sampleweb]"),
+        (('preset = "micro"', "vocab_size = 10"), "[model] without hidden_size"),
+        (('preset = "micro"', 'preset = "micro"\nvocab_size = 10'), "at least tokenizer.vocab_size = 1000"),
+        (("[[data.sources]]", "[[data.sourcs]]"), 'unknown key "data.sourcs"'),
+        (("learning_rate", "mixture = { wbe = 1.0 }\nlearning_rate"), "one of web"),
+    ],
+)
+def test_impossible_combinations_are_refused(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    assert message in "\n".join(mistakes(write(tmp_path, GOOD.replace(*change))))
+
+
+def test_what_is_no_toml_or_no_file_is_one_error(tmp_path: Path) -> None:
+    with pytest.raises(ZhenError, match="is not TOML"):
+        load_recipe(write(tmp_path, "[run\n"))
+    with pytest.raises(ZhenError, match="no such recipe"):
+        load_recipe(tmp_path / "none.toml")
+
+
+def test_data_brings_sources_instead_of_the_sample_web() -> None:
+    recipe = load_recipe(RECIPES / "tiny.toml", data_folders=["a/en", "b/zh", "c/en/"])
+    assert recipe.sampleweb is None
+    assert [(source.name, source.path) for source in recipe.data.sources] == [  # type: ignore[union-attr]
+        ("en", "a/en"),
+        ("zh", "b/zh"),
+        ("en-2", "c/en/"),
+    ]
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_shipped_recipe_is_right_and_named_as_its_file(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert recipe.run.name == path.stem
+    assert tomllib.loads(to_toml(recipe))["run"]["name"] == path.stem

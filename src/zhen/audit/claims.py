@@ -1,0 +1,175 @@
+"""Checks of what a release says in words: trained length, weights of the recorded run, licence, credit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from zhen.audit.finding import Finding, fails, holds, unchecked
+from zhen.audit.folder import Folder
+from zhen.audit.license import SAME, TEXTS, identify
+from zhen.audit.manifest import MANIFEST, read_manifest
+from zhen.errors import ZhenError
+
+MODEL_STAGES = ("quantize", "tune", "extend", "pretrain")
+"""Stages that make a model, last first; the newest one's record speaks for the weights."""
+
+UNSET_LENGTH = 1 << 30
+"""tokenizer_config.json's `model_max_length` above this means none was set (transformers writes 10^30)."""
+
+LICENSE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE")
+CREDIT_FILES = ("NOTICE", "NOTICE.txt", "NOTICE.md", "README.md")
+
+_CONTEXT = "the context length claimed is the length that was trained"
+_WEIGHTS = "the weights are those that the record of their training names"
+_LICENSE = "the licence file is there and is the licence that the card claims"
+_NOTICE = "LLaMA is credited with the architecture"
+
+
+def check_context(folder: Folder) -> Iterator[Finding]:
+    """config.json, tokenizer and card against the sequence length in the record of training."""
+    try:
+        claims = _context_claims(folder)
+        trained = _trained_length(folder)
+    except ZhenError as error:
+        yield unchecked("claims.context", _CONTEXT, error.text(), severity="error")
+        return
+    if not claims:
+        yield unchecked("claims.context", _CONTEXT, "nothing says a context length")
+        return
+    said = ", ".join(f"{place} {length:,}" for place, length in claims.items())
+    if trained is None:
+        if len(set(claims.values())) > 1:
+            yield fails(
+                "claims.context", _CONTEXT, f"they contradict each other: {said}", fix="claim one length everywhere"
+            )
+        else:
+            yield unchecked("claims.context", _CONTEXT, f"no record of training is here; claimed: {said}")
+        return
+    record, length = trained
+    if set(claims.values()) == {length}:
+        yield holds("claims.context", _CONTEXT, f"{length:,} tokens in {record} and in {', '.join(claims)}")
+    else:
+        evidence = f"trained at {length:,} tokens ({record}); claimed: {said}"
+        yield fails("claims.context", _CONTEXT, evidence, fix=f"claim {length:,} everywhere, or train longer")
+
+
+def _context_claims(folder: Folder) -> dict[str, int]:
+    claims = {}
+    if folder.config is not None:
+        claims["config.json"] = folder.config.max_position_embeddings
+    length = folder.object("tokenizer_config.json").get("model_max_length")
+    if isinstance(length, int | float) and 0 < length < UNSET_LENGTH:
+        claims["tokenizer_config.json"] = int(length)
+    if folder.has("README.md"):
+        for found in re.findall(r"<!--=context_length-->([\d,]+)<!--/-->", folder.text("README.md")):
+            claims["README.md"] = int(found.replace(",", ""))
+    return claims
+
+
+def _trained_length(folder: Folder) -> tuple[str, int] | None:
+    """(record, tokens) of the newest stage that says how long its sequences were."""
+    for stage in MODEL_STAGES:
+        name = f"records/{stage}.json"
+        sections = folder.object(name).get("sections")
+        section: Any = sections.get(stage) if isinstance(sections, dict) else None
+        length = section.get("sequence_length") if isinstance(section, dict) else None
+        if isinstance(length, int):
+            return name, length
+    return None
+
+
+def check_weights(folder: Folder) -> Iterator[Finding]:
+    """The manifest's hash of every weight file against the one in the record of the stage that made it.
+
+    The manifest stands for the files (`files.hash` compares these), so a damaged byte is one finding, not two.
+    """
+    record = next((f"records/{stage}.json" for stage in MODEL_STAGES if folder.has(f"records/{stage}.json")), None)
+    if record is None or not folder.has(MANIFEST):
+        yield unchecked("claims.weights", _WEIGHTS, "no record of training, or no manifest, is here")
+        return
+    try:
+        listed = read_manifest(folder.root / MANIFEST)
+        outputs = folder.object(record).get("outputs")
+    except ZhenError as error:
+        yield unchecked("claims.weights", _WEIGHTS, error.text(), severity="error")
+        return
+    made: dict[str, str] = {}
+    for output in outputs if isinstance(outputs, list) else []:
+        if isinstance(output, dict) and str(output.get("path", "")).startswith("checkpoint/"):
+            made[str(output["path"]).removeprefix("checkpoint/")] = str(output.get("sha256"))
+    weights = [name for name in listed if name.endswith(".safetensors")]
+    others = [name for name in weights if made.get(name) != listed[name].sha256]
+    if not weights or not made:
+        yield unchecked("claims.weights", _WEIGHTS, f"{record} or {MANIFEST} names no weights", severity="error")
+    for name in others:
+        evidence = f"{name} has SHA-256 {listed[name].sha256[:16]}…, {record} names {str(made.get(name))[:16]}…"
+        yield fails("claims.weights", _WEIGHTS, evidence, fix="release the weights of the recorded run", file=name)
+    if weights and made and not others:
+        yield holds("claims.weights", _WEIGHTS, f"{len(weights)} files, SHA-256 as in {record}")
+
+
+def check_license(folder: Folder) -> Iterator[Finding]:
+    """The licence in the card's head against the text of the licence file."""
+    try:
+        claimed = card_license(folder.text("README.md")) if folder.has("README.md") else None
+        file = next((name for name in LICENSE_FILES if folder.has(name)), None)
+        text = folder.text(file) if file else ""
+    except ZhenError as error:
+        yield fails("license.text", _LICENSE, error.text(), fix="write it as UTF-8 text", file=error.file)
+        return
+    if claimed is None:
+        there = f"; {file} is {_named(text)}" if file else " and no licence file"
+        yield unchecked("license.text", _LICENSE, f"no card claims a licence{there}")
+    elif file is None:
+        yield fails("license.text", _LICENSE, f"the card says {claimed}; no LICENSE is here", fix="add its text")
+    elif claimed not in TEXTS:
+        yield unchecked("license.text", _LICENSE, f"the card says {claimed}, whose text is not known here")
+    else:
+        found, share = identify(text)
+        if found == claimed and share >= SAME:
+            yield holds("license.text", _LICENSE, f"{file} has {share:.0%} of {TEXTS[claimed]}", confidence="likely")
+        else:
+            evidence = f"the card says {claimed}; {file} is {_named(text)}"
+            yield fails(
+                "license.text", _LICENSE, evidence, fix="make card and text one", file=file, confidence="likely"
+            )
+
+
+def card_license(card: str) -> str | None:
+    """The `license:` of the YAML head of a model card, lower case; None where there is none."""
+    head = re.match(r"---\r?\n(.*?)\r?\n---", card, re.DOTALL)
+    found = re.search(r"^license:\s*[\"']?([\w.+-]+)", head[1], re.MULTILINE) if head else None
+    return found[1].lower() if found else None
+
+
+def _named(text: str) -> str:
+    found, share = identify(text)
+    if share < 0.5:
+        return "none that is known here"
+    return TEXTS[found] if share >= SAME else f"{share:.0%} of {TEXTS[found]}, with other words in it"
+
+
+def check_notice(folder: Folder) -> Iterator[Finding]:
+    """Some file that a reader opens names LLaMA as the origin of the architecture."""
+    present = [name for name in CREDIT_FILES if folder.has(name)]
+    if not present:
+        yield unchecked("license.notice", _NOTICE, "there is no NOTICE and no card")
+        return
+    for name in present:
+        try:
+            text = folder.text(name)
+        except ZhenError:
+            continue
+        if re.search(r"\bllama\b", text, re.IGNORECASE):
+            yield holds("license.notice", _NOTICE, f"{name} names it", confidence="likely")
+            return
+    yield fails(
+        "license.notice",
+        _NOTICE,
+        f"{', '.join(present)} do not name LLaMA",
+        fix="name in NOTICE where the architecture, its names and layout come from",
+        severity="error" if folder.is_release else "warning",
+        confidence="likely",
+    )

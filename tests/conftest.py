@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -12,7 +14,12 @@ os.environ.setdefault("DAFT_ANALYTICS_ENABLED", "0")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+
+from zhen.formats.document import SCHEMA, document_id
+from zhen.formats.stage import Context
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -24,3 +31,50 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}")
     return folder
+
+
+class Quiet:
+    """A progress line that keeps what it is told; `at` is called with the number of each update."""
+
+    def __init__(self, at: Callable[[int], None] = lambda number: None) -> None:
+        self.updates: list[tuple[float, float | None, str, str]] = []
+        self.notes: list[str] = []
+        self._at = at
+
+    def update(self, done: float, total: float | None, unit: str, facts: str = "") -> None:
+        self.updates.append((done, total, unit, facts))
+        self._at(len(self.updates))
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture(scope="session")
+def make_context() -> Callable[..., Context]:
+    """`make_context(folder, sections, after)`: what the runner hands a stage, with a quiet line."""
+
+    def make(folder: Path, sections: dict[str, Any], after: dict[str, Path], **more: Any) -> Context:
+        folder.mkdir(parents=True, exist_ok=True)
+        given = {"line": Quiet(), "stop_requested": lambda: False, "workers": 1} | more
+        return Context(folder=folder, sections=sections, after=after, **given)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def write_documents() -> Callable[[Path, Sequence[tuple[str, str, str]]], None]:
+    """`write_documents(path, [(text, source, lang), …])`: one Parquet file in the schema of documents."""
+
+    def write(path: Path, rows: Sequence[tuple[str, str, str]]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table = [
+            {"id": document_id(str(number), text), "text": text, "source": source, "lang": lang, "meta": "{}"}
+            for number, (text, source, lang) in enumerate(rows)
+        ]
+        pq.write_table(pa.Table.from_pylist(table, schema=SCHEMA), path, compression="zstd")
+
+    return write
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full-chain", action="store_true", help="kill every stage three times, not once")

@@ -1,29 +1,25 @@
-"""The whole recipe: sections of all stages, resolved and checked; every mistake of a file at once, each with its line."""
+"""The whole recipe: the sections of all stages, resolved and checked; every mistake of a file at once, with lines."""
 
 from __future__ import annotations
 
 import os
 import tomllib
-import types
-import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from zhen.data.settings import DataSettings
 from zhen.errors import ManyErrors, ZhenError, did_you_mean, missing_extra
 from zhen.evaluate.settings import EvaluateSettings
+from zhen.formats.settings import KeyPath, Mistake, convert, line_of
 from zhen.model.config import PRESETS, ModelConfig, RopeScaling, from_config_json
 from zhen.release.settings import ReleaseSettings
 from zhen.sampleweb.settings import SamplewebSettings
 from zhen.shards.settings import ShardsSettings
 from zhen.tokenizer.settings import TokenizerSettings
 from zhen.train.settings import PretrainSettings
-
-KeyPath = tuple[str | int, ...]
-SettingsT = TypeVar("SettingsT", bound=msgspec.Struct)
 
 
 class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -110,16 +106,15 @@ def load_recipe(path: Path, sets: Sequence[str] = (), data_folders: Sequence[str
     if data_folders:
         _bring_data(values, data_folders, given_by)
     _override(values, sets, given_by)
-    errors: list[tuple[KeyPath, str, str | None, str | None]] = []
-    recipe = _convert(values, Recipe, (), errors)
-    if not errors and recipe is not None:
-        errors.extend((key, found, expected, None) for key, found, expected in _problems(recipe))
-    if errors:
-        errors.sort(key=lambda item: [str(part) for part in item[0]])
+    mistakes: list[Mistake] = []
+    recipe = convert(values, Recipe, (), mistakes)
+    if recipe is not None:
+        mistakes.extend(_problems(recipe))
+    if mistakes:
         raise ManyErrors(
             [
                 ZhenError(found, expected=expected, file=path, place=_place(text, key, given_by), hint=hint)
-                for key, found, expected, hint in errors
+                for key, found, expected, hint in mistakes
             ]
         )
     assert recipe is not None
@@ -208,170 +203,86 @@ def _bring_data(values: dict[str, Any], folders: Sequence[str], given_by: dict[K
 def _override(values: dict[str, Any], sets: Sequence[str], given_by: dict[KeyPath, str]) -> None:
     """Apply `--set key.path=value`; the value is TOML, or a bare word taken as a string."""
     for text in sets:
-        dotted, equals, raw = text.partition("=")
-        if not equals or not dotted.strip():
+        key, equals, raw = text.partition("=")
+        if not equals or not key.strip():
             raise ZhenError(f'"{text}"', place="--set", expected="key.path=value", hint="--set pretrain.tokens=1000000")
         try:
             value = tomllib.loads(f"value = {raw}")["value"]
         except tomllib.TOMLDecodeError:
             value = raw.strip()
-        path = tuple(dotted.strip().split("."))
+        path = tuple(key.strip().split("."))
         table: Any = values
         for part in path[:-1]:
             table = table.setdefault(part, {}) if isinstance(table, dict) else None
             if not isinstance(table, dict):
-                raise ZhenError(f'"{dotted}" leads through a value that is no table', place=f"--set {text}")
+                raise ZhenError(f'"{key}" leads through a value that is no table', place=f"--set {text}")
         table[path[-1]] = value
-        given_by[path] = f"--set {dotted.strip()}"
+        given_by[path] = f"--set {key.strip()}"
 
 
-def _convert(
-    value: Any, kind: type[SettingsT], path: KeyPath, errors: list[tuple[KeyPath, str, str | None, str | None]]
-) -> SettingsT | None:
-    """Convert a table field by field, collecting every mistake instead of stopping at the first."""
-    if not isinstance(value, Mapping):
-        errors.append((path, f"{_dotted(path)} = {value!r}", "a table", None))
-        return None
-    fields = {field.name: field for field in msgspec.structs.fields(kind)}
-    before = len(errors)
-    for name in value:
-        if name not in fields:
-            errors.append(((*path, name), f'unknown key "{_dotted((*path, name))}"', None, did_you_mean(name, fields)))
-    converted: dict[str, Any] = {}
-    for name, field in fields.items():
-        here = (*path, name)
-        if name not in value:
-            if field.required:
-                errors.append((path or (name,), f'"{_dotted(here)}" is missing', _type_name(field.type), None))
-            continue
-        converted[name] = _convert_value(value[name], field.type, here, errors)
-    return None if len(errors) > before else kind(**converted)
-
-
-def _convert_value(
-    value: Any, kind: Any, path: KeyPath, errors: list[tuple[KeyPath, str, str | None, str | None]]
-) -> Any:
-    settings = _struct_in(kind)
-    if settings is not None and typing.get_origin(kind) is not list:
-        return _convert(value, settings, path, errors)
-    if settings is not None and isinstance(value, list):
-        return [_convert(item, settings, (*path, index), errors) for index, item in enumerate(value)]
-    try:
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        errors.append((path, f"{_dotted(path)} = {_toml(value)}", _type_name(kind, error), None))
-        return None
-
-
-def _struct_in(kind: Any) -> type[msgspec.Struct] | None:
-    """The settings class that `kind` is, holds optionally, or lists."""
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return kind
-    if typing.get_origin(kind) in (typing.Union, types.UnionType, list):
-        return next((found for part in typing.get_args(kind) if (found := _struct_in(part))), None)
-    return None
-
-
-_WORDS = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
-
-
-def _type_name(kind: Any, error: msgspec.ValidationError | None = None) -> str:
-    """What the field takes, in words."""
-    if kind in _WORDS:
-        return _WORDS[kind]
-    origin, parts = typing.get_origin(kind), typing.get_args(kind)
-    if origin is typing.Literal:
-        return " or ".join(f'"{part}"' for part in parts)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(_type_name(part) for part in parts if part is not type(None))
-    if origin in (list, tuple):
-        return f"a list, each {_type_name(parts[0])}" if parts else "a list"
-    if origin is dict:
-        return f"a table with {_type_name(parts[1])} a name"
-    if _struct_in(kind) is not None:
-        return "a table"
-    return str(error).removeprefix("Expected ") if error else str(kind)
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f'"{value}"' if isinstance(value, str) else str(value)
-
-
-def _dotted(path: KeyPath) -> str:
-    return ".".join(str(part) for part in path)
-
-
-def _problems(recipe: Recipe) -> Iterator[tuple[KeyPath, str, str]]:
+def _problems(recipe: Recipe) -> Iterator[Mistake]:
     """Impossible values and combinations, of one section and between sections."""
     for name in Recipe.__struct_fields__:
         settings = getattr(recipe, name)
         if hasattr(settings, "problems"):
             for field, found, expected in settings.problems():
-                yield (name, *field.split(".")), f"{name}.{field} = {found}", expected
+                yield Mistake((name, *_parts(field)), f"{name}.{field} = {found}", expected)
     yield from _model_problems(recipe)
     yield from _source_problems(recipe)
 
 
-def _model_problems(recipe: Recipe) -> Iterator[tuple[KeyPath, str, str]]:
-    settings = recipe.model
+def _parts(field: str) -> KeyPath:
+    """`sources.0.path` as a path into the file: numbers are places in a list."""
+    return tuple(int(part) if part.isdigit() else part for part in field.split("."))
+
+
+def _model_problems(recipe: Recipe) -> Iterator[Mistake]:
+    settings, pretrain = recipe.model, recipe.pretrain
     if settings.preset is not None and settings.preset not in PRESETS:
-        match = did_you_mean(settings.preset, PRESETS)
-        known = f"{match.removesuffix('?')}, or one of " if match else "one of "
-        yield ("model", "preset"), f'model.preset = "{settings.preset}"', known + ", ".join(PRESETS)
+        hint = did_you_mean(settings.preset, PRESETS)
+        yield Mistake(("model", "preset"), f'model.preset = "{settings.preset}"', f"one of {', '.join(PRESETS)}", hint)
         return
-    if settings.init is not None and recipe.pretrain is None:
-        yield ("model", "init"), "model.init without [pretrain]", "a [pretrain] section that goes on from it"
-        return
-    if recipe.pretrain is None:
-        yield ("pretrain",), "no [pretrain]", "a section [pretrain]"
+    if pretrain is None:
+        found = "no [pretrain]" if settings.init is None else "model.init without [pretrain]"
+        yield Mistake(("model", "init"), found, "a section [pretrain] that makes or goes on from the model")
         return
     if settings.preset is None and settings.init is None:
         required = [field.name for field in msgspec.structs.fields(ModelConfig) if field.required]
         missing = [name for name in required if name not in _given(settings)]
         if missing:
-            yield ("model",), f"[model] without {', '.join(missing)}", "a preset, init, or the fields of config.json"
+            expected = "a preset, init, or the fields of config.json"
+            yield Mistake(("model",), f"[model] without {', '.join(missing)}", expected)
             return
+    if settings.init is None and recipe.tokenizer is None:
+        yield Mistake(("tokenizer",), "no [tokenizer]", "a section [tokenizer] with vocab_size, or [model] init")
     config = model_config(recipe)
     for name, found, expected in config.problems():
-        yield ("model", name), f"model.{name} = {found}", expected
-    if config.vocab_size and recipe.tokenizer and settings.init is None:
-        if config.vocab_size < recipe.tokenizer.vocab_size:
-            yield (
-                ("model", "vocab_size"),
-                f"model.vocab_size = {config.vocab_size}",
-                f"at least tokenizer.vocab_size = {recipe.tokenizer.vocab_size}",
-            )
-    if recipe.pretrain.sequence_length > config.max_position_embeddings:
-        yield (
-            ("pretrain", "sequence_length"),
-            f"pretrain.sequence_length = {recipe.pretrain.sequence_length}",
-            f"at most the model's max_position_embeddings = {config.max_position_embeddings}",
-        )
-    if settings.init is None and recipe.tokenizer is None:
-        yield ("tokenizer",), "no [tokenizer]", "a section [tokenizer] with vocab_size, or [model] init"
+        yield Mistake(("model", name), f"model.{name} = {found}", expected)
+    pieces = recipe.tokenizer.vocab_size if recipe.tokenizer and settings.init is None else 0
+    if config.vocab_size and config.vocab_size < pieces:
+        found = f"model.vocab_size = {config.vocab_size}"
+        yield Mistake(("model", "vocab_size"), found, f"at least tokenizer.vocab_size = {pieces}")
+    if pretrain.sequence_length > config.max_position_embeddings:
+        found = f"pretrain.sequence_length = {pretrain.sequence_length}"
+        expected = f"at most the model's max_position_embeddings = {config.max_position_embeddings}"
+        yield Mistake(("pretrain", "sequence_length"), found, expected)
 
 
-def _source_problems(recipe: Recipe) -> Iterator[tuple[KeyPath, str, str]]:
+def _source_problems(recipe: Recipe) -> Iterator[Mistake]:
     if recipe.data is None or not recipe.data.sources:
-        yield ("data",), "no source of data", "at least one [[data.sources]], or --data FOLDER"
+        yield Mistake(("data",), "no source of data", "at least one [[data.sources]], or --data FOLDER")
         return
-    uses = [index for index, source in enumerate(recipe.data.sources) if source.path == "sampleweb"]
-    for index in uses:
-        if recipe.sampleweb is None:
-            yield ("data", "sources", index, "path"), 'the source "sampleweb" without a section', "[sampleweb]"
-    if recipe.sampleweb is not None and not uses:
-        yield ("sampleweb",), "[sampleweb] that no source reads", 'a source with path = "sampleweb"'
-    names = {source.name for source in recipe.data.sources}
-    mixture = recipe.pretrain.mixture if recipe.pretrain else None
-    for name in mixture or {}:
+    sources = recipe.data.sources
+    uses = [index for index, source in enumerate(sources) if source.path == "sampleweb"]
+    if recipe.sampleweb is None:
+        for index in uses:
+            yield Mistake(("data", "sources", index, "path"), 'the source "sampleweb"', "a section [sampleweb]")
+    elif not uses:
+        yield Mistake(("sampleweb",), "[sampleweb] that no source reads", 'a source with path = "sampleweb"')
+    names = [source.name for source in sources]
+    for name in (recipe.pretrain.mixture if recipe.pretrain else None) or {}:
         if name not in names:
-            yield (
-                ("pretrain", "mixture", name),
-                f'pretrain.mixture names "{name}"',
-                f"one of {', '.join(sorted(names))}",
-            )
+            yield Mistake(("pretrain", "mixture", name), f'the mixture\'s "{name}"', f"one of {', '.join(names)}")
 
 
 def _place(text: str, path: KeyPath, given_by: Mapping[KeyPath, str]) -> str | None:
@@ -380,24 +291,7 @@ def _place(text: str, path: KeyPath, given_by: Mapping[KeyPath, str]) -> str | N
         if path[: len(option)] == option:
             return name
     for end in range(len(path), 0, -1):
-        line = _line_of(text, path[:end])
+        line = line_of(text, path[:end])
         if line is not None:
             return f"line {line}"
-    return None
-
-
-def _line_of(text: str, path: KeyPath) -> int | None:
-    """The line that brings `path` into the file: the shortest prefix of the text that parses and has it."""
-    lines = text.splitlines(keepends=True)
-    for count in range(1, len(lines) + 1):
-        try:
-            values: Any = tomllib.loads("".join(lines[:count]))
-        except tomllib.TOMLDecodeError:
-            continue
-        try:
-            for part in path:
-                values = values[part]
-        except (KeyError, IndexError, TypeError):
-            continue
-        return count
     return None

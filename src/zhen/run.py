@@ -247,6 +247,7 @@ class Run:
             context.event("resumed", attempt=attempts)
         self._log("start", item, attempt=attempts)
         started, clock = _now(), time.monotonic()
+        line.update(0, None, "started")
         try:
             figures: Figures = _resolve(item.stage.run)(context)
         except BaseException as error:

@@ -89,7 +89,7 @@ def test_set_takes_toml_values_and_names_itself_in_errors(tmp_path: Path) -> Non
     assert load_recipe(path, ["pretrain.tokens=2_048", "run.name=other"]).pretrain.tokens == 2048  # type: ignore[union-attr]
     (line, *_) = mistakes(path, "pretrain.tokens=true")
     assert line.startswith("--set pretrain.tokens: pretrain.tokens = true; expected")
-    with pytest.raises(ZhenError, match="expected key.path=value"):
+    with pytest.raises(ZhenError, match=r"expected key\.path=value"):
         load_recipe(path, ["pretrain.tokens"])
 
 

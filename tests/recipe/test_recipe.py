@@ -86,7 +86,7 @@ def test_a_mistake_in_a_list_of_tables_has_the_line_of_its_entry(tmp_path: Path)
 
 def test_set_takes_toml_values_and_names_itself_in_errors(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
-    assert load_recipe(path, ["pretrain.tokens=2_048", "run.name=other"]).pretrain.tokens == 2048  # type: ignore[union-attr]
+    assert load_recipe(path, ["pretrain.tokens=204_800", "run.name=other"]).pretrain.tokens == 204_800  # type: ignore[union-attr]
     (line, *_) = mistakes(path, "pretrain.tokens=true")
     assert line.startswith("--set pretrain.tokens: pretrain.tokens = true; expected")
     with pytest.raises(ZhenError, match=r"expected key\.path=value"):

@@ -50,10 +50,10 @@ def convert(value: Any, kind: type[SettingsT], path: KeyPath, mistakes: list[Mis
 
 def _convert_value(value: Any, kind: Any, path: KeyPath, mistakes: list[Mistake]) -> Any:
     settings = _struct_in(kind)
-    if settings is not None and typing.get_origin(kind) is not list:
+    if settings is not None and isinstance(value, list) and _is_list(kind):
+        return tuple(convert(item, settings, (*path, index), mistakes) for index, item in enumerate(value))
+    if settings is not None and not _is_list(kind):
         return convert(value, settings, path, mistakes)
-    if settings is not None and isinstance(value, list):
-        return [convert(item, settings, (*path, index), mistakes) for index, item in enumerate(value)]
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
@@ -65,9 +65,16 @@ def _struct_in(kind: Any) -> type[msgspec.Struct] | None:
     """The settings class that `kind` is, holds optionally, or lists."""
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return kind
-    if typing.get_origin(kind) in (typing.Union, types.UnionType, list):
+    if typing.get_origin(kind) in (typing.Annotated, typing.Union, types.UnionType, list, tuple):
         return next((found for part in typing.get_args(kind) if (found := _struct_in(part))), None)
     return None
+
+
+def _is_list(kind: Any) -> bool:
+    """Whether `kind` is a list or tuple, annotated or not."""
+    if typing.get_origin(kind) is typing.Annotated:
+        kind = typing.get_args(kind)[0]
+    return typing.get_origin(kind) in (list, tuple)
 
 
 _WORDS = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}

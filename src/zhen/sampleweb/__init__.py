@@ -1,0 +1,1 @@
+"""The built-in bilingual web: a small invented world, its pages as a crawl, and the answer key."""

@@ -1,0 +1,40 @@
+"""The recipe section `[sampleweb]`: how large the built-in web is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+MOST_PEOPLE = 300
+"""People for whom unlike names can be built from the syllables, with enough left over for passers-by."""
+
+
+class SamplewebSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Size of the invented world and of the crawl made from it."""
+
+    people: int = 60
+    """People in the world. Towns, festivals and dishes grow with them; 60 give about 430 stated facts, which a model
+    of one million parameters learns from 2-3 million tokens (measured: docs/sampleweb.md)."""
+    pages: int = 5000
+    """Pages in the crawl, all sites and both languages together. 5,000 hold about 6 MB of text."""
+
+    def problems(self) -> Iterator[tuple[str, str, str]]:
+        """Yield (field, found, expected) for sizes that can't be made."""
+        if not 6 <= self.people <= MOST_PEOPLE:
+            yield "people", str(self.people), f"6 to {MOST_PEOPLE}"
+            return
+        fewest = fewest_pages(self.people)
+        if self.pages < fewest:
+            yield "pages", str(self.pages), f"at least {fewest} with {self.people} people, so that each fact has a page"
+
+
+def counts(people: int) -> tuple[int, int, int]:
+    """Towns, festivals and dishes of a world with so many people (16, 10 and 12 at 60)."""
+    return max(4, people * 16 // 60), max(3, people * 10 // 60), max(3, people * 12 // 60)
+
+
+def fewest_pages(people: int) -> int:
+    """Pages needed so that every stated fact is stated, and every fact that may be asked is asked, in its languages."""
+    subjects = people + sum(counts(people))
+    return 2 * (subjects + -(-subjects // 4)) + 8

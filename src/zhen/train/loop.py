@@ -1,0 +1,105 @@
+"""The training loop: the one that pretrain, extend and tune share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everyone reads
+from torch import Tensor, nn
+
+from zhen.train.batch import Batch
+from zhen.train.health import require_finite
+from zhen.train.kernel import precision
+from zhen.train.optimizer import Optimizer
+
+_IGNORED = -100
+"""The target that cross-entropy passes over."""
+
+
+class Update(NamedTuple):
+    """What one update of the weights was."""
+
+    step: int
+    """Updates done, this one included."""
+    tokens: int
+    """Targets that counted."""
+    loss: float
+    """Mean over these, in nats a token."""
+    gradient_norm: float
+    """Before clipping."""
+    learning_rate: float
+    seconds: float
+
+
+class Watcher(Protocol):
+    """What happens around the loop."""
+
+    def after(self, update: Update) -> None:
+        """Take note of an update; measure, save, stop where it is due."""
+
+
+def train(
+    model: nn.Module,
+    optimizer: Optimizer,
+    batches: Callable[[int], Batch],
+    learning_rate: Callable[[int], float],
+    watcher: Watcher,
+    *,
+    steps: range,
+    micro_batch: int | None,
+    gradient_clip: float,
+    dtype: torch.dtype,
+) -> None:
+    """Update the model once for each of `steps` (numbers from 0).
+
+    `batches` and `learning_rate` are functions of the step's number, so that nothing else must be remembered.
+    Raises ZhenError before the update where loss or gradient are not finite.
+    """
+    model.train()
+    for step in steps:
+        begun = time.perf_counter()
+        rate = learning_rate(step)
+        batch = batches(step)
+        loss, tokens = accumulate(model, batch, micro_batch=micro_batch, dtype=dtype)
+        norm = clip_gradient(optimizer, gradient_clip)
+        loss_value, norm_value = torch.stack([loss, norm]).tolist()
+        require_finite(step + 1, loss_value, norm_value)
+        optimizer.step(rate)
+        watcher.after(Update(step + 1, tokens, loss_value, norm_value, rate, time.perf_counter() - begun))
+
+
+def accumulate(
+    model: nn.Module, batch: Batch, *, micro_batch: int | None, dtype: torch.dtype
+) -> tuple[Tensor, int]:
+    """Add the gradient of the batch's mean loss to the parameters, micro-batch by micro-batch.
+
+    Every target counts the same, whichever micro-batch it is in: each part's sum is divided by the targets of
+    the whole batch. Returns the loss (float32[], nats a token) and how many targets counted.
+    """
+    device = next(model.parameters()).device
+    tokens = int(batch.mask.sum())
+    total = torch.zeros((), device=device)
+    for piece in batch.pieces(micro_batch):
+        loss = summed_loss(model, piece.to(device), dtype) / tokens
+        loss.backward()
+        total += loss.detach()
+    return total, tokens
+
+
+def summed_loss(model: nn.Module, batch: Batch, dtype: torch.dtype) -> Tensor:
+    """Cross-entropy summed over the targets that count, in nats. float32[]."""
+    with precision(batch.tokens.device, dtype, batch.tokens.shape[1]):
+        logits = model(batch.tokens)
+    targets = batch.targets if batch.mask.all() else batch.targets.masked_fill(~batch.mask, _IGNORED)
+    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=_IGNORED, reduction="sum")
+
+
+def clip_gradient(optimizer: Optimizer, limit: float) -> Tensor:
+    """Scale the gradient down to norm `limit` where it is longer. Returns its norm before that (float32[])."""
+    parameters = [parameter for parameter in optimizer.parameters if parameter.grad is not None]
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
+    torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm, foreach=True)
+    return norm

@@ -1,0 +1,88 @@
+"""The optimizers behind one face: AdamW, or Muon on the layers' matrices and AdamW on the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from zhen.errors import ZhenError
+from zhen.train.settings import PretrainSettings
+
+MUON_MOMENTUM = 0.95
+"""Jordan et al. 2024, "Muon: an optimizer for hidden layers"."""
+
+
+class Optimizer:
+    """Updates the parameters of one model. State tensors are named `<kind>.<parameter>`, e.g. `exp_avg.lm_head.weight`.
+
+    Decay is decoupled (Loshchilov and Hutter 2019) and falls on matrices only. Muon's updates are scaled by
+    0.2·sqrt(larger side), the size of AdamW's, so that one learning rate serves both (Liu et al. 2025, "Muon is
+    scalable for LLM training", section 2.2).
+    """
+
+    def __init__(self, model: nn.Module, settings: PretrainSettings) -> None:
+        self._names = {parameter: name for name, parameter in model.named_parameters()}
+        hidden, matrices, vectors = [], [], []
+        for parameter, name in self._names.items():
+            if parameter.ndim < 2:
+                vectors.append(parameter)
+            elif settings.optimizer == "muon" and ".layers." in name:
+                hidden.append(parameter)
+            else:
+                matrices.append(parameter)
+        groups = [
+            {"params": matrices, "weight_decay": settings.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
+        adamw = torch.optim.AdamW(
+            [group for group in groups if group["params"]],
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            eps=settings.eps,
+            fused=True,
+        )
+        self._parts: list[torch.optim.Optimizer] = [adamw]
+        if hidden:
+            muon = torch.optim.Muon(
+                hidden,
+                lr=settings.learning_rate,
+                weight_decay=settings.weight_decay,
+                momentum=MUON_MOMENTUM,
+                adjust_lr_fn="match_rms_adamw",
+            )
+            self._parts.append(muon)
+
+    @property
+    def parameters(self) -> Iterable[nn.Parameter]:
+        """The parameters that it updates."""
+        return self._names.keys()  # type: ignore[return-value]
+
+    def step(self, learning_rate: float) -> None:
+        """Update the parameters by their gradients and forget these."""
+        for part in self._parts:
+            for group in part.param_groups:
+                group["lr"] = learning_rate
+            part.step()
+            part.zero_grad(set_to_none=True)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state by name; empty before the first step."""
+        return {
+            f"{kind}.{self._names[parameter]}": value
+            for part in self._parts
+            for parameter, state in part.state.items()
+            for kind, value in state.items()
+        }
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over a state that `tensors` gave. Raises ZhenError for a tensor of no parameter."""
+        by_name = {name: parameter for parameter, name in self._names.items()}
+        owner = {p: part for part in self._parts for group in part.param_groups for p in group["params"]}
+        for name, value in tensors.items():
+            kind, _, parameter_name = name.partition(".")
+            if parameter_name not in by_name:
+                raise ZhenError(f'optimizer state "{name}" belongs to no parameter of the model')
+            parameter = by_name[parameter_name]
+            owner[parameter].state[parameter][kind] = value.to(parameter.device, copy=True)

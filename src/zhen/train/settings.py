@@ -1,0 +1,116 @@
+"""The recipe section `[pretrain]`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+import msgspec
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+Positive = Annotated[float, msgspec.Meta(gt=0.0)]
+
+
+class PretrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a model is trained from tokens. Everything is counted in tokens and steps, nothing by a clock."""
+
+    tokens: Count
+    """Tokens to train on, rounded up to whole steps."""
+
+    tokens_per_step: Count
+    """Tokens in one update of the weights; a multiple of `sequence_length`."""
+
+    sequence_length: Annotated[int, msgspec.Meta(ge=2)]
+    """Tokens in one sequence: the longest context that the model is trained for."""
+
+    micro_batch: Count | None = None
+    """Sequences that pass through the model at once; the gradient is added up over a step's. None: all of them."""
+
+    learning_rate: Positive
+    """Peak learning rate, per step. With Muon it serves both optimizers (updates are scaled to AdamW's size)."""
+
+    schedule: Literal["wsd", "cosine"] = "wsd"
+    """`wsd`: warm-up, constant, linear decay (Hu et al. 2024, MiniCPM, section 4). `cosine`: warm-up, half a cosine."""
+
+    warmup_steps: Annotated[int, msgspec.Meta(ge=0)] = 40
+    """Steps of linear warm-up; 40 were enough for the demo's model."""
+
+    decay_share: Share = 0.4
+    """Share of all steps in which `wsd` decays; 0.4 suits short runs, 0.1 long ones (MiniCPM, section 4.2)."""
+
+    final_learning_rate_share: Share = 0.0
+    """Learning rate at the end as a share of the peak; zero is best for a linear decay (Bergsma et al. 2025)."""
+
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """`muon`: Muon on the matrices of the layers, AdamW on embeddings, norms and head."""
+
+    betas: tuple[Share, Share] = (0.9, 0.95)
+    """AdamW's decay rates of the first and second moment per step (Touvron et al. 2023, LLaMA, section 2.3)."""
+
+    eps: Positive = 1e-8
+    """AdamW's epsilon, in units of the gradient (Kingma and Ba 2015)."""
+
+    weight_decay: Annotated[float, msgspec.Meta(ge=0.0)] = 0.1
+    """Decoupled decay per unit of learning rate, on matrices only, never on norms (LLaMA, section 2.3)."""
+
+    gradient_clip: Positive = 1.0
+    """Largest norm of the whole gradient; a longer one is scaled down to it (LLaMA, section 2.3)."""
+
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Number format of the matrix products; weights and optimizer state are float32 in both."""
+
+    mixture: dict[str, Share] | None = None
+    """Share of the tokens by source, adding up to 1. None: by the sources' sizes."""
+
+    max_epochs: Positive = 4.0
+    """Most passes over a source; what it can't give is taken from the others. Up to 4 repeats cost little
+    (Muennighoff et al. 2023, section 5)."""
+
+    checkpoint_every: Count = 100
+    """Steps between training checkpoints."""
+
+    keep_steps: tuple[Annotated[int, msgspec.Meta(ge=0)], ...] = ()
+    """Steps whose training checkpoints are made and kept, besides step 0 and the newest two."""
+
+    evaluate_every: Count = 100
+    """Steps between measurements of the loss on held-out documents."""
+
+    evaluate_bytes: Count = 50_000
+    """Bytes of held-out text by language that each of these measurements reads, in whole documents."""
+
+    checkpoint_dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Number format of the weights in `checkpoint/` and `checkpoint-0/`."""
+
+    @property
+    def steps(self) -> int:
+        """Updates of the weights in all."""
+        return -(-self.tokens // self.tokens_per_step)
+
+    @property
+    def sequences_per_step(self) -> int:
+        """Sequences in one update."""
+        return self.tokens_per_step // self.sequence_length
+
+    def problems(self) -> Iterator[tuple[str, str, str]]:
+        """Combinations that can't be: (field, found, expected)."""
+        if self.tokens_per_step % self.sequence_length:
+            yield (
+                "tokens_per_step",
+                f"{self.tokens_per_step:,} tokens_per_step with sequence_length {self.sequence_length:,}",
+                "a multiple of sequence_length",
+            )
+        elif self.micro_batch is not None and self.micro_batch > self.sequences_per_step:
+            yield (
+                "micro_batch",
+                f"micro_batch {self.micro_batch:,}",
+                f"at most the {self.sequences_per_step:,} sequences of a step",
+            )
+        if self.warmup_steps >= self.steps and self.warmup_steps:
+            yield "warmup_steps", f"warmup_steps {self.warmup_steps:,}", f"fewer than the {self.steps:,} steps of the run"
+        if self.mixture is not None and not math.isclose(math.fsum(self.mixture.values()), 1.0, abs_tol=1e-6):
+            yield "mixture", f"shares that add up to {math.fsum(self.mixture.values()):g}", "shares that add up to 1"
+        for step in self.keep_steps:
+            if step > self.steps:
+                yield "keep_steps", f"step {step:,}", f"steps from 0 to {self.steps:,}, the last of the run"

@@ -78,3 +78,52 @@ def write_documents() -> Callable[[Path, Sequence[tuple[str, str, str]]], None]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full-chain", action="store_true", help="kill every stage three times, not once")
+
+
+BLOCK_SOCKETS = """
+import socket, sys
+
+def _refuse(self, address, *rest):
+    if self.family in (socket.AF_INET, socket.AF_INET6):
+        sys.stderr.write(f"SOCKET {address}\\n")
+        raise OSError("sockets are blocked")
+    return _connect(self, address, *rest)
+
+_connect = socket.socket.connect
+socket.socket.connect = _refuse
+socket.socket.connect_ex = _refuse
+"""
+"""A sitecustomize that refuses and reports every attempt to reach the network, in each process that inherits it."""
+
+
+class Finished(NamedTuple):
+    """A run that ended: its folder, exit status and what it printed."""
+
+    folder: Path
+    status: int
+    stdout: str
+    stderr: str
+
+
+def zhen(*arguments: str, cwd: Path | None = None, **environment: str) -> Finished:
+    """Run `zhen` in a process of its own, as a user would."""
+    clean = {name: value for name, value in os.environ.items() if name != "ZHEN_LAUNCHED"}
+    done = subprocess.run(
+        [sys.executable, "-m", "zhen", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        env=clean | environment,
+    )
+    return Finished(cwd or Path(), done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def micro_run(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """`recipes/micro.toml` taken through every stage once, with the network refused to every process of it."""
+    base = tmp_path_factory.mktemp("micro")
+    (base / "sitecustomize.py").write_text(BLOCK_SOCKETS)
+    folder = base / "run"
+    done = zhen("run", str(REPOSITORY / "recipes" / "micro.toml"), "--out", str(folder), PYTHONPATH=str(base))
+    return done._replace(folder=folder)

@@ -16,7 +16,9 @@ from zhen.errors import ZhenError
 FIGURES = "figures.json"
 CARD = "README.md"
 
-Form = Literal["integer", "2 decimals", "3 decimals", "percent", "size", "learning rate", "seconds", "text"]
+Form = Literal["integer", "number", "2 decimals", "3 decimals", "percent", "size"]
+"""How a figure is written; texts and truth values have one way only."""
+
 Value = float | int | str | bool | None
 
 _CLAIM = "every figure of the card is the one in its record"
@@ -42,19 +44,13 @@ class CardFigure(msgspec.Struct, frozen=True, kw_only=True):
 
 def render(value: Value, form: Form) -> str:
     """A value as the card writes it; the audit renders again and compares."""
-    if isinstance(value, bool) or value is None or isinstance(value, str) or form == "text":
+    if value is None or isinstance(value, bool | str):
         return {True: "yes", False: "no", None: "–"}.get(value, str(value))  # type: ignore[arg-type]
-    if form == "integer":
-        return f"{value:,.0f}"
-    if form == "2 decimals":
-        return f"{value:.2f}"
-    if form == "3 decimals":
-        return f"{value:.3f}"
-    if form == "percent":
-        return f"{value:.1%}"
-    if form == "learning rate":
-        return f"{value:.2g}"
-    return f"{value:,.0f} s" if form == "seconds" else size(value)
+    if form == "size":
+        return size(value)
+    if form == "number":
+        return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+    return format(value, {"integer": ",.0f", "2 decimals": ".2f", "3 decimals": ".3f", "percent": ".1%"}[form])
 
 
 def mark(figure: CardFigure) -> str:

@@ -50,6 +50,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         rows = [[MARKS[found.verdict], found.id, found.claim, evidence(found)] for found in self.findings]
         return table(["", "check", "claim", "evidence"], rows)
 
+    def to_json(self) -> dict[str, Any]:
+        """`{findings, passed}` as plain data."""
+        made: dict[str, Any] = msgspec.to_builtins(self)
+        return made
+
     def to_sarif(self) -> dict[str, Any]:
         """A SARIF 2.1.0 log of one run. What holds is a result of kind `pass`, what was not checked of kind `open`."""
         rules = {found.id: {"id": found.id, "shortDescription": {"text": found.claim}} for found in self.findings}

@@ -1,0 +1,94 @@
+"""Charts as inline SVG: drawn by Altair, coloured by the page's own variables so that they follow light and dark."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import altair
+import vl_convert
+
+from zhen.pages.parts import Chart, Table
+
+WIDE, NARROW, HEIGHT = 760, 330, 300
+"""Sizes in CSS pixels of the whole chart on a screen and on a phone."""
+
+POINTS = 240
+"""Most points of a line that are drawn; more can't be seen."""
+
+_COLOURS = {f"#0000f{index}": f"var(--c{index})" for index in range(6)}
+_PAPER, _INK, _SOFT, _LINE = "#00fa00", "#00fa01", "#00fa02", "#00fa03"
+_VARIABLES = {**_COLOURS, _PAPER: "none", _INK: "var(--ink)", _SOFT: "var(--soft)", _LINE: "var(--line)"}
+"""Stand-ins for the drawer, which knows no CSS variables -> what the page wants."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a chart; the points of a reference are joined by dashes, one that moves a lot is drawn faint."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    reference: bool = False
+    faint: bool = False
+    colour: int = 0
+    """Number of its colour, 0 to 5; lines that belong together share one."""
+
+
+def line_chart(lines: Sequence[Line], *, x: str, y: str, caption: str, log_y: bool = False) -> Chart:
+    """Lines over one pair of axes, labelled `x` and `y`, with a legend. Points beyond POINTS a line are left out."""
+    thinned = [(line, thin(line.points, POINTS)) for line in lines if line.points]
+    svgs = [_draw(thinned, x, y, log_y, width) for width in (WIDE, NARROW)]
+    rows = [(line.name, f"{at:,.6g}", f"{value:.4g}") for line, points in thinned for at, value in thin(points, 12)]
+    return Chart(svgs[0], svgs[1], caption, Table(["line", x, y], rows))
+
+
+def thin(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:
+    """At most that many of the points, evenly chosen, the last one among them."""
+    if len(points) <= most:
+        return list(points)
+    return [points[round(index * (len(points) - 1) / (most - 1))] for index in range(most)]
+
+
+def _draw(
+    lines: Sequence[tuple[Line, Sequence[tuple[float, float]]]], x: str, y: str, log_y: bool, width: int
+) -> str:
+    rows = [{"x": at, "y": value, "line": line.name} for line, points in lines for at, value in points]
+    names = [line.name for line, _ in lines]
+    per_row = 4 if width > NARROW else 2
+    legend = altair.Legend(orient="top", title=None, columns=per_row, symbolType="stroke", labelLimit=0)
+
+    def scale(values: Sequence[object]) -> altair.Scale:
+        return altair.Scale(domain=names, range=list(values))
+
+    chart = (
+        altair.Chart(altair.Data(values=rows), width=width - 60, height=HEIGHT, background="#00fa00")
+        .mark_line(interpolate="linear", clip=True)
+        .encode(
+            x=altair.X("x:Q", title=x, axis=altair.Axis(tickCount=width // 110, format="~s")),
+            y=altair.Y("y:Q", title=y, scale=altair.Scale(type="log" if log_y else "linear", zero=False, nice=True)),
+            color=altair.Color("line:N", scale=scale([f"#0000f{line.colour}" for line, _ in lines]), legend=legend),
+            strokeDash=altair.StrokeDash(
+                "line:N", scale=scale([[4, 4] if line.reference else [1, 0] for line, _ in lines]), legend=legend
+            ),
+            opacity=altair.Opacity(
+                "line:N", scale=scale([0.4 if line.faint else 1 for line, _ in lines]), legend=legend
+            ),
+        )
+        .configure(font="sans-serif")
+        .configure_view(stroke=None)
+        .configure_axis(
+            labelColor=_SOFT, titleColor=_SOFT, gridColor=_LINE, domainColor=_LINE, tickColor=_LINE, titleFontWeight=400
+        )
+        .configure_legend(labelColor=_INK, labelFontSize=12)
+    )
+    return _recolour(vl_convert.vegalite_to_svg(chart.to_json()))
+
+
+def _recolour(svg: str) -> str:
+    """Put the page's variables in, let the page decide the size, keep out what asks for something elsewhere."""
+    for stand_in, variable in _VARIABLES.items():
+        svg = svg.replace(stand_in, variable)
+    svg = re.sub(r' xmlns:xlink="[^"]*"| xmlns="[^"]*"', "", svg)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r'\1 role="img"', svg, count=1)
+    return re.sub(r"(?<=\d\.\d)\d{3,}", "", svg)

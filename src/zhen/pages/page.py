@@ -1,0 +1,120 @@
+"""A page as one HTML file that needs nothing else, and the same parts as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib import resources
+
+import jinja2
+from markupsafe import Markup
+
+from zhen.pages.parts import (
+    Bars,
+    Chart,
+    Code,
+    Excerpt,
+    Facts,
+    Fold,
+    Part,
+    Section,
+    Table,
+    Text,
+    Verdict,
+    numeric,
+)
+
+
+def html_page(title: str, lead: Sequence[Part], sections: Sequence[Section], footer: str = "") -> str:
+    """One self-contained page: style and charts are in it, it has no script and asks for nothing from elsewhere.
+
+    All text is escaped; only the SVG of charts enters as it is.
+    """
+    style = Markup(_file("page.css"))  # noqa: S704 - our own file
+    template = _environment().get_template("page.html")
+    return template.render(title=title, lead=lead, sections=sections, footer=footer, style=style)
+
+
+def markdown_page(title: str, lead: Sequence[Part], sections: Sequence[Section], footer: str = "") -> str:
+    """The same as Markdown, for terminals and reviews; charts are given as tables of their points."""
+    blocks = [f"# {_escape(title)}"]
+    blocks += [block for part in lead for block in _markdown(part)]
+    for section in sections:
+        blocks.append(f"## {_escape(section.title)}")
+        blocks += [block for part in section.parts for block in _markdown(part)]
+    if footer:
+        blocks.append(_escape(footer))
+    return "\n\n".join(blocks) + "\n"
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_file),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["numeric"] = numeric
+    environment.filters["kind"] = lambda part: type(part).__name__
+    environment.filters["svg"] = Markup  # charts are drawn from numbers and labels that the drawer escapes
+    return environment
+
+
+def _file(name: str) -> str:
+    return (resources.files("zhen.pages") / name).read_text(encoding="utf-8")
+
+
+def _markdown(part: Part) -> Iterator[str]:
+    match part:
+        case Text(text):
+            yield _escape(text)
+        case Verdict(state, text):
+            yield f"**{ {True: '✓ ', False: '✗ ', None: ''}[state]}{_escape(text)}**"
+        case Facts(rows):
+            yield "\n".join(f"- **{_escape(label)}**: {_escape(text)}" for label, text in rows)
+        case Table():
+            yield _table(part)
+        case Bars(rows):
+            yield _table(Table(["", "share", ""], [(label, f"{share:.1%}", text) for label, share, text in rows]))
+        case Chart(_, _, caption, points):
+            yield _escape(caption)
+            yield _table(points)
+        case Excerpt(label, prompt, text, _):
+            yield f"{_escape(label)}:"
+            yield "\n".join("> " + _escape(line) for line in f"{prompt}⟶{text}".splitlines())
+        case Code(text):
+            fence = "`" * max(3, 1 + max(map(len, _runs(text)), default=0))
+            yield f"{fence}\n{text}\n{fence}"
+        case Fold(summary, parts):
+            yield f"**{_escape(summary)}**"
+            for inner in parts:
+                yield from _markdown(inner)
+
+
+def _table(table: Table) -> str:
+    lines = [list(table.columns), ["---:" if right else "---" for right in numeric(table)]]
+    lines += [[_cell(cell) for cell in row] for row in table.rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(_escape(text).split()).replace("|", "\\|")
+
+
+def _escape(text: str) -> str:
+    """Text whose `<`, `*`, `_`, `#` … are letters, not markup."""
+    safe = text.replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;")
+    return "".join("\\" + letter if letter in "`*_[]" else letter for letter in safe)
+
+
+def _runs(text: str) -> Iterator[str]:
+    """Runs of backticks, so that a fence can be longer than each."""
+    run = ""
+    for letter in text + " ":
+        if letter == "`":
+            run += letter
+        elif run:
+            yield run
+            run = ""

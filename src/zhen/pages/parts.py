@@ -1,0 +1,110 @@
+"""The parts that a page is put together from. They hold plain text and numbers; the renderer escapes and styles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+State = bool | None
+"""Good, bad, or neither."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer of the page in one sentence."""
+
+    state: State
+    text: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Short rows of label and text, for what must be read first."""
+
+    rows: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; columns whose cells are all numbers are set right."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    states: Sequence[State] = ()
+    """Per row; colours its first cell."""
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Amounts as bars: label, share of the whole from 0 to 1, what to write at the bar."""
+
+    rows: Sequence[tuple[str, float, str]]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart as SVG in two widths, for screens and phones, and its points as a table for Markdown and readers."""
+
+    wide: str
+    narrow: str
+    caption: str
+    points: Table
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """A text that a model wrote after a prompt, with what is said about it."""
+
+    label: str
+    prompt: str
+    text: str
+    lang: str = ""
+
+
+@dataclass(frozen=True)
+class Code:
+    """Commands or other text to be read letter by letter."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Parts that open on demand."""
+
+    summary: str
+    parts: Sequence[Part]
+
+
+Part = Text | Verdict | Facts | Table | Bars | Chart | Excerpt | Code | Fold
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands below it."""
+
+    title: str
+    parts: Sequence[Part]
+
+    @property
+    def anchor(self) -> str:
+        """The section's name in links."""
+        return "-".join(self.title.lower().split())
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell is set right: it starts like a number or says that there is none."""
+    return cell[:1] in "0123456789+-–−<≤≥" if cell else True
+
+
+def numeric(table: Table) -> list[bool]:
+    """Per column: whether all its cells are numbers, and one at least is."""
+    columns = [[row[index] for row in table.rows] for index in range(len(table.columns))]
+    return [any(cells) and all(is_number(cell) for cell in cells) for cells in columns]

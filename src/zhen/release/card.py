@@ -1,0 +1,133 @@
+"""The model card, English and Chinese in one README.md: its text is a template, its every figure comes from a record."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from typing import Any, NamedTuple
+
+import jinja2
+import msgspec
+
+from zhen.audit.figures import CardFigure, Form, mark, pointer, resolve
+from zhen.formats.record import Record
+from zhen.release.collect import clean_record, model_stage
+
+Labels = tuple[str, str]
+"""What a thing is called in English and in Chinese."""
+
+
+class Fact(NamedTuple):
+    """A figure that the card shows at the top, if its record has it."""
+
+    name: str
+    stage: str
+    """`model` stands for the stage whose model is released."""
+    keys: tuple[str, ...]
+    form: Form
+    labels: Labels
+
+
+FACTS = (
+    Fact("parameters", "model", ("figures", "parameters", "value"), "integer", ("parameters", "参数量")),
+    Fact("layers", "model", ("sections", "model", "num_hidden_layers"), "integer", ("layers", "层数")),
+    Fact("width", "model", ("sections", "model", "hidden_size"), "integer", ("width", "宽度")),
+    Fact("heads", "model", ("sections", "model", "num_attention_heads"), "integer", ("query heads", "查询头数")),
+    Fact("kv_heads", "model", ("sections", "model", "num_key_value_heads"), "integer", ("key-value heads", "键值头数")),
+    Fact("vocabulary", "tokenizer", ("figures", "vocab_size", "value"), "integer", ("vocabulary", "词表大小")),
+    Fact(
+        "context_length",
+        "model",
+        ("sections", "pretrain", "sequence_length"),
+        "integer",
+        ("context length, trained (tokens)", "训练的上下文长度（词元）"),
+    ),
+    Fact("trained_tokens", "model", ("figures", "tokens", "value"), "integer", ("tokens trained on", "训练词元数")),
+    Fact("corpus_tokens", "shards", ("figures", "tokens", "value"), "integer", ("tokens in the corpus", "语料词元数")),
+    Fact("corpus_documents", "shards", ("figures", "documents", "value"), "integer", ("documents kept", "保留文档数")),
+)
+
+RESULTS = "evaluate"
+"""The stage whose figures are the card's results."""
+
+LANGUAGES = {"en": ("English", "英文"), "zh": ("Chinese", "中文")}
+
+
+class Card:
+    """Collects the card's figures while its text is put together."""
+
+    def __init__(self, records: Mapping[str, Record]) -> None:
+        self._cleaned = {stage: clean_record(record) for stage, record in records.items()}
+        self._model = model_stage(records)
+        self.figures: dict[str, CardFigure] = {}
+
+    def render(self, *, name: str, license: str, license_name: str) -> str:
+        """The text of README.md; `figures` is filled on the way."""
+        template = (resources.files("zhen.release") / "card.md").read_text(encoding="utf-8")
+        environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, autoescape=False)
+        facts = list(self._facts())
+        results = [item for stage, item in self._all() if stage == RESULTS]
+        text = environment.from_string(template).render(
+            name=plain(name),
+            license=license,
+            license_name=license_name,
+            facts=facts,
+            results=results,
+            sources=sources(self._cleaned),
+            stages=self._stages(),
+        )
+        return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
+
+    def figures_json(self) -> list[dict[str, Any]]:
+        """What figures.json holds."""
+        made: list[dict[str, Any]] = msgspec.to_builtins(list(self.figures.values()))
+        return made
+
+    def _facts(self) -> Iterator[tuple[Labels, str]]:
+        for fact in FACTS:
+            stage = self._model if fact.stage == "model" else fact.stage
+            if text := self._figure(fact.name, stage, fact.keys, fact.form):
+                yield fact.labels, text
+
+    def _all(self) -> Iterator[tuple[str, tuple[str, str, str]]]:
+        """(stage, (figure's name, value marked, unit)) of every figure of every record."""
+        for stage, record in self._cleaned.items():
+            for name, figure in record["figures"].items():
+                keys = ("figures", name, "value")
+                text = self._figure(re.sub(r"\s", "_", f"{stage}:{name}"), stage, keys, "number")
+                yield stage, (plain(name), text or "–", plain(figure["unit"]))
+
+    def _stages(self) -> list[tuple[str, list[tuple[str, str, str]]]]:
+        found: dict[str, list[tuple[str, str, str]]] = {}
+        for stage, item in self._all():
+            found.setdefault(stage, []).append(item)
+        return list(found.items())
+
+    def _figure(self, name: str, stage: str, keys: tuple[str, ...], form: Form) -> str | None:
+        """The marked text of a figure, noted for figures.json; None where the record does not have it."""
+        if stage not in self._cleaned:
+            return None
+        path = pointer(*keys)
+        try:
+            value = resolve(self._cleaned[stage], path)
+        except KeyError:
+            return None
+        if value is None:
+            return None
+        figure = CardFigure(figure=name, value=value, record=f"records/{stage}.json", path=path, form=form)
+        self.figures[name] = figure
+        return mark(figure)
+
+
+def sources(cleaned: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """(name, licence) of each source of data, as the recipe names them."""
+    sections = cleaned.get("data.scan", {}).get("sections", {})
+    found = sections.get("data.sources") or []
+    return [(plain(str(item.get("name"))), plain(str(item.get("license") or "not stated"))) for item in found]
+
+
+def plain(text: str) -> str:
+    """Text on one line, with what Markdown tables or HTML would read as markup put out of action."""
+    escaped = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return escaped.replace("|", "\\|").replace("`", "'")

@@ -1,0 +1,296 @@
+"""What is this checkpoint? Family, naming, sizes and departures from LLaMA, from config and headers alone."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from zhen.checkpoint import names, strictjson
+from zhen.checkpoint.reader import INDEX, Checkpoint, open_checkpoint, read_config, read_index
+from zhen.errors import ZhenError
+from zhen.model.architecture import Difference, Topic, differences
+from zhen.model.config import from_config_json
+from zhen.model.size import parameters, shapes
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of `zhen inspect`; null where the files don't say. Its JSON keys are a contract."""
+
+    family: str
+    """"llama" where it is that architecture under any name, else the nearest family or "unknown"."""
+    naming: str
+    """Scheme of the tensor names: "llama", "yi" or "unknown"."""
+    differences: list[str]
+    """Departures from the LLaMA decoder, each under attention, activation, normalisation or position."""
+    layers: int | None
+    hidden_size: int | None
+    heads: int | None
+    kv_heads: int | None
+    head_size: int | None
+    intermediate_size: int | None
+    vocab_size: int | None
+    max_positions: int | None
+    rope_theta: float | None
+    rope_scaling: dict[str, Any] | None
+    tied_embeddings: bool | None
+    parameters: int | None
+    tensors: int
+    """Tensors that are stored, constants of older files among them."""
+    bytes: int | None
+    """Bytes of the tensors."""
+    dtypes: dict[str, int]
+    """Dtype, as safetensors names it -> number of tensors."""
+    remote_code: list[str]
+    """Where code that comes with the checkpoint is named or lies; it is never run."""
+    kv_bytes_per_token: int | None
+    """Bytes that a cache in 16 bits grows by with each token."""
+    notes: list[str]
+    """What else is worth knowing, such as weights that are missing."""
+
+
+def inspect_checkpoint(path: str | Path) -> Summary:
+    """Describe a checkpoint folder or `.safetensors` file. Reads config, index and headers, never the weights.
+
+    An index without its weights is described as far as index and config tell, and that is noted. Raises ZhenError
+    where there is neither, and for damaged files.
+    """
+    path = Path(path)
+    folder = path if path.is_dir() else path.parent
+    index = _index_without_weights(path) if path.is_dir() else None
+    config = read_config(folder) or {}
+    stored = _from_index(index, config) if index else _from_headers(open_checkpoint(path))
+    naming = names.detect(stored.names)
+    found = differences(config) + _by_names(stored.names, naming) + _by_custom(config)
+    return _summary(config, stored, naming, found, _remote_code(folder, config))
+
+
+class _Stored(NamedTuple):
+    """What is known of the stored tensors; without weights names, and what index and config claim."""
+
+    names: list[str]
+    shapes: dict[str, tuple[int, ...]] | None
+    bytes: int | None
+    dtypes: dict[str, int]
+    notes: list[str]
+
+
+def _summary(
+    config: Mapping[str, Any], stored: _Stored, naming: str, found: list[Difference], remote_code: list[str]
+) -> Summary:
+    number = _Numbers(config)
+    layers, heads, kv_heads, head_size = number.layers, number.heads, number.kv_heads, number.head_size
+    family = _family(config, naming, found)
+    rotary = config.get("rope_parameters") or config.get("rope_scaling")
+    theta = config.get("rope_theta", rotary.get("rope_theta") if isinstance(rotary, dict) else None)
+    if theta is None and family == "llama" and config:
+        theta = 10_000.0
+    count, notes = _count(config, stored, family)
+    return Summary(
+        family=family,
+        naming=naming,
+        differences=[str(difference) for difference in found],
+        layers=layers,
+        hidden_size=number.hidden_size,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_size=head_size,
+        intermediate_size=number.intermediate_size,
+        vocab_size=number.vocab_size,
+        max_positions=number.max_positions,
+        rope_theta=float(theta) if isinstance(theta, int | float) else None,
+        rope_scaling=_scaling(rotary),
+        tied_embeddings=_tied(config, stored),
+        parameters=count,
+        tensors=len(stored.names),
+        bytes=stored.bytes,
+        dtypes=stored.dtypes,
+        remote_code=remote_code,
+        kv_bytes_per_token=4 * layers * kv_heads * head_size if layers and kv_heads and head_size else None,
+        notes=stored.notes + notes,
+    )
+
+
+class _Numbers:
+    """The sizes in a config.json, under whichever of the usual keys they stand."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._config = config
+        self.layers = self._first("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+        self.hidden_size = self._first("hidden_size", "n_embd", "d_model")
+        self.heads = self._first("num_attention_heads", "n_head", "n_heads")
+        one = 1 if config.get("multi_query") is True else None
+        self.kv_heads = self._first("num_key_value_heads", "num_kv_heads", "n_head_kv") or one or self.heads
+        derived = self.hidden_size // self.heads if self.hidden_size and self.heads else None
+        self.head_size = self._first("head_dim", "kv_channels") or derived
+        self.intermediate_size = self._first("intermediate_size", "ffn_hidden_size", "n_inner")
+        self.vocab_size = self._first("vocab_size", "padded_vocab_size")
+        self.max_positions = self._first("max_position_embeddings", "model_max_length", "seq_length", "n_positions")
+
+    def _first(self, *keys: str) -> int | None:
+        for key in keys:
+            value = self._config.get(key)
+            if type(value) is int and value > 0:
+                return value
+        return None
+
+
+def _index_without_weights(folder: Path) -> Path | None:
+    """The index file of a folder whose weights aren't there, or lie in pickles."""
+    for index in (folder / INDEX, folder / "pytorch_model.bin.index.json"):
+        if index.exists():
+            shards = set(read_index(index, _suffix(index))[0].values())
+            present = [shard for shard in shards if (folder / shard).exists()]
+            if index.name == INDEX:
+                return None if present else index
+            if not any(folder.glob("*.safetensors")):
+                return index
+    return None
+
+
+def _suffix(index: Path) -> str:
+    return ".safetensors" if index.name == INDEX else ".bin"
+
+
+def _from_headers(checkpoint: Checkpoint) -> _Stored:
+    tensors = checkpoint.tensors
+    return _Stored(
+        names=list(tensors),
+        shapes={name: tensor.shape for name, tensor in tensors.items()},
+        bytes=sum(tensor.end - tensor.begin for tensor in tensors.values()),
+        dtypes=dict(Counter(tensor.dtype for tensor in tensors.values()).most_common()),
+        notes=checkpoint.notes,
+    )
+
+
+_STORED = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
+
+
+def _from_index(index: Path, config: Mapping[str, Any]) -> _Stored:
+    weight_map, total = read_index(index, _suffix(index))
+    present = any((index.parent / shard).exists() for shard in weight_map.values())
+    where = "lie in pickles, which are never opened" if present else "are missing"
+    note = f"the weights {where}: sizes are what {index.name} and config.json say"
+    size = total if type(total) is int and total >= 0 else None
+    claimed = config.get("dtype", config.get("torch_dtype"))
+    dtypes = {_STORED[claimed]: len(weight_map)} if isinstance(claimed, str) and claimed in _STORED else {}
+    return _Stored(names=list(weight_map), shapes=None, bytes=size, dtypes=dtypes, notes=[note])
+
+
+def _family(config: Mapping[str, Any], naming: str, found: list[Difference]) -> str:
+    if naming != names.UNKNOWN and not found:
+        return "llama"
+    claimed = config.get("model_type")
+    if not isinstance(claimed, str) or claimed in ("", "llama", "Yi"):
+        return names.UNKNOWN
+    return claimed.lower()
+
+
+_SIGNS: tuple[tuple[str, Topic, str, str], ...] = (
+    (r"(W_pack|query_key_value|c_attn|qkv_proj|Wqkv)\.", "attention", "joins q, k and v", "a matrix each"),
+    (r"(q|k)_(norm|layernorm)\.", "attention", "normalises queries or keys", "no such norm"),
+    (r"(attn|attention).*(?<!norm)(?<!ln_attn)\.bias$", "attention", "is a bias", "none"),
+    (r"experts\.", "activation", "is one of several experts", "one feed-forward part a layer"),
+    (r"(gate_up_proj|dense_h_to_4h|fc_in|c_fc)\.", "activation", "is the feed-forward part's", "gate and up apart"),
+    (r"mlp\..*\.bias$", "activation", "is a bias", "none"),
+    (r"(norm|ln_\w+|ln\d)\.bias$", "normalisation", "is a bias, so LayerNorm", "RMSNorm"),
+    (r"(wpe|embed_positions|position_embeddings)\.", "position", "is a learned position", "rotary positions"),
+)
+"""(pattern of a tensor name, heading, what it says, what LLaMA has)."""
+
+
+def _by_names(stored: Iterable[str], naming: str) -> list[Difference]:
+    """Departures that the tensor names show, each with the first tensor that shows it."""
+    if naming != names.UNKNOWN:
+        return []
+    found = []
+    for pattern, topic, says, expected in _SIGNS:
+        if shown := next((name for name in stored if re.search(pattern, name)), None):
+            found.append(Difference(topic, shown, says, expected))
+    return found
+
+
+def _by_custom(config: Mapping[str, Any]) -> list[Difference]:
+    """Departures that a family's code makes and its config doesn't say."""
+    if config.get("model_type") == "baichuan" and config.get("hidden_size") == 5120:
+        return [Difference("position", "model_type", "'baichuan' of 13B adds ALiBi", "rotary positions")]
+    return []
+
+
+def _scaling(rotary: Any) -> dict[str, Any] | None:
+    if not isinstance(rotary, dict):
+        return None
+    scaling = {key: value for key, value in rotary.items() if key not in ("rope_theta", "type", "rope_type")}
+    kind = rotary.get("rope_type", rotary.get("type", "default"))
+    return None if kind == "default" else {"rope_type": kind, **scaling}
+
+
+def _tied(config: Mapping[str, Any], stored: _Stored) -> bool | None:
+    claimed = config.get("tie_word_embeddings")
+    if isinstance(claimed, bool):
+        return claimed
+    return "lm_head.weight" not in stored.names if stored.names else None
+
+
+def _count(config: Mapping[str, Any], stored: _Stored, family: str) -> tuple[int | None, list[str]]:
+    """Parameters, and where tensors and config.json disagree."""
+    skipped = [name for name in stored.names if names.SKIPPED.fullmatch(name)]
+    notes = [f"{len(skipped)} rotary_emb.inv_freq constants are stored; loaders skip them"] if skipped else []
+    expected = None
+    if family == "llama" and config:
+        try:
+            # a copy under another name has LLaMA's keys: only the name is in the way
+            expected = from_config_json({**config, "model_type": "llama", "architectures": []})
+        except ZhenError as error:
+            notes.append(f"config.json: {error.text()}")
+    if stored.shapes is None:
+        return (parameters(expected) if expected else None), notes
+    kept = {name: shape for name, shape in stored.shapes.items() if name not in skipped}
+    count = 0
+    for shape in kept.values():
+        elements = 1
+        for dimension in shape:
+            elements *= dimension
+        count += elements
+    if expected:
+        notes += _against_config(kept, shapes(expected))
+    return count, notes
+
+
+def _against_config(kept: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> list[str]:
+    scheme = names.detect(kept)
+    renamed = names.rename(kept, scheme, "llama")
+    found = {renamed[name]: shape for name, shape in kept.items()}
+    notes = [
+        f"{name} has shape {list(found[name])}, config.json says {list(shape)}"
+        for name, shape in expected.items()
+        if name in found and found[name] != shape
+    ]
+    notes = notes[:3] + ([f"{len(notes) - 3} more shapes differ"] if len(notes) > 3 else [])
+    for text, missing in (
+        ("missing", expected.keys() - found.keys()),
+        ("not in config.json", found.keys() - expected.keys()),
+    ):
+        if missing:
+            notes.append(f"{len(missing)} tensors {text}, the first {min(missing)}")
+    return notes
+
+
+def _remote_code(folder: Path, config: Mapping[str, Any]) -> list[str]:
+    """Each auto_map entry of the configs and each Python file: code that a loader with trust_remote_code would run."""
+    tokenizer = folder / "tokenizer_config.json"
+    tables = {"config.json": config}
+    if tokenizer.exists() and isinstance(value := strictjson.read(tokenizer), dict):
+        tables[tokenizer.name] = value
+    found = []
+    for file, table in tables.items():
+        mapped = table.get("auto_map")
+        if isinstance(mapped, dict):
+            found += [f"{file} auto_map {key}: {value}" for key, value in mapped.items()]
+        elif mapped:
+            found.append(f"{file} auto_map: {mapped}")
+    return found + sorted(path.name for path in folder.glob("*.py"))

@@ -1,0 +1,159 @@
+"""Models to and from checkpoint folders: `load_model` from any naming, `save_model` as LLaMA's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import torch
+
+from zhen.checkpoint import names, strictjson
+from zhen.checkpoint.reader import Checkpoint, open_checkpoint
+from zhen.checkpoint.safetensors import TensorInfo
+from zhen.checkpoint.writer import Tensor as Written
+from zhen.checkpoint.writer import write_sharded
+from zhen.errors import ZhenError, did_you_mean
+from zhen.formats.files import Digest, write_bytes, write_json
+from zhen.model.config import ModelConfig, from_config_json, to_config_json
+from zhen.model.size import shapes
+from zhen.model.transformer import Transformer
+
+SHARD_BYTES = 5_000_000_000
+"""Largest file of a saved model, the size that hubs and file systems of every kind take."""
+
+DTYPES = {"float32": ("F32", torch.float32), "bfloat16": ("BF16", torch.bfloat16), "float16": ("F16", torch.float16)}
+"""Name in config.json -> (name in safetensors, torch's)."""
+
+_BY_STORED = {
+    **dict(DTYPES.values()),
+    "F64": torch.float64,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+_TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json", "special_tokens_map.json", "added_tokens.json")
+
+
+def load_model(
+    folder: str | Path, dtype: torch.dtype | str | None = None, device: torch.device | str | None = None
+) -> Transformer:
+    """The model in a checkpoint folder of the LLaMA architecture, under LLaMA's or Yi's tensor names.
+
+    `dtype` None keeps the weights as stored. Only safetensors is opened, and no code that came with the weights runs.
+    Raises ZhenError for another architecture, and naming the first tensor that is missing, too many or misshapen.
+    """
+    checkpoint = open_checkpoint(folder)
+    if checkpoint.config is None:
+        raise ZhenError("missing", expected="the model's configuration", file=checkpoint.folder / "config.json")
+    config = from_config_json(checkpoint.config, checkpoint.folder / "config.json")
+    wanted = _torch_dtype(dtype)
+    found = _by_llama_name(checkpoint, config)
+    with torch.device("meta"):
+        model = Transformer(config)
+    state = {
+        name: tensor_from(tensor, checkpoint.read(tensor.name)).to(device=device, dtype=wanted)
+        for name, tensor in found.items()
+    }
+    model.load_state_dict(state, assign=True)
+    return model
+
+
+def save_model(
+    model: Transformer, folder: Path, dtype: str, tokenizer: Path | None, context_length: int
+) -> dict[str, Digest]:
+    """Write a checkpoint for people: config, generation config, weights as `dtype`, and the tokenizer's files.
+
+    `context_length` is the length in tokens that was trained; config and tokenizer claim that and no more. Returns
+    file name -> size and SHA-256. Raises ZhenError for post-norm, which LLaMA doesn't have.
+    """
+    config = msgspec.structs.replace(model.config, max_position_embeddings=context_length)
+    stock = to_config_json(config, dtype)
+    stored, kind = DTYPES[dtype]
+    folder.mkdir(parents=True, exist_ok=True)
+    state = model.state_dict()
+    digests = {"config.json": write_json(folder / "config.json", stock)}
+    ends = {key: stock[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id") if stock[key] is not None}
+    digests["generation_config.json"] = write_json(folder / "generation_config.json", ends)
+    if tokenizer is not None:
+        digests |= _copy_tokenizer(tokenizer, folder, context_length)
+
+    def written(name: str) -> Written:
+        return name, stored, tuple(state[name].shape), lambda: tensor_bytes(state[name].to(kind))
+
+    return digests | write_sharded(folder, [written(name) for name in shapes(config)], SHARD_BYTES)
+
+
+def tensor_bytes(tensor: torch.Tensor) -> memoryview:
+    """The bytes of a tensor, row-major, little-endian; a view of its memory where that is possible."""
+    flat = tensor.detach().to("cpu").contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().data
+
+
+def tensor_from(info: TensorInfo, data: memoryview) -> torch.Tensor:
+    """A tensor with a copy of `data`, its dtype and shape as `info` says. Raises ZhenError for a dtype torch lacks."""
+    if info.dtype not in _BY_STORED:
+        expected = "one of " + ", ".join(_BY_STORED)
+        raise ZhenError(f"dtype {info.dtype}", expected=expected, file=info.file, place=f"tensor {info.name!r}")
+    kind = _BY_STORED[info.dtype]
+    if not data.nbytes:
+        return torch.empty(info.shape, dtype=kind)
+    return torch.frombuffer(bytearray(data), dtype=kind).view(info.shape)
+
+
+def _torch_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
+    if not isinstance(dtype, str):
+        return dtype
+    if dtype not in DTYPES:
+        raise ZhenError(f'dtype "{dtype}"', expected="one of " + ", ".join(DTYPES), hint=did_you_mean(dtype, DTYPES))
+    return DTYPES[dtype][1]
+
+
+def _by_llama_name(checkpoint: Checkpoint, config: ModelConfig) -> dict[str, TensorInfo]:
+    """LLaMA's name -> tensor, complete and of the right shapes."""
+    kept = {name: tensor for name, tensor in checkpoint.tensors.items() if not names.SKIPPED.fullmatch(name)}
+    scheme = names.detect(kept)
+    # an unknown naming is read as LLaMA's, whose error then names what is in the way
+    renamed = names.rename(kept, "llama" if scheme == names.UNKNOWN else scheme, "llama")
+    found = {renamed[name]: tensor for name, tensor in kept.items()}
+    expected = shapes(config)
+    if config.tie_word_embeddings:
+        _drop_equal_head(checkpoint, found)
+    for wrong, text in ((expected.keys() - found.keys(), "missing"), (found.keys() - expected.keys(), "too many")):
+        if wrong:
+            count = f"{len(wrong)} tensors {text}, the first {min(wrong)}"
+            raise ZhenError(count, expected=f"the {len(expected)} of config.json", file=checkpoint.folder)
+    for name, shape in expected.items():
+        tensor, place = found[name], f"tensor {found[name].name!r}"
+        if tensor.shape != shape:
+            sizes = f"{list(shape)}, by config.json"
+            raise ZhenError(f"shape {list(tensor.shape)}", expected=sizes, file=tensor.file, place=place)
+        if tensor.dtype not in (stored for stored, _ in DTYPES.values()):
+            raise ZhenError(f"dtype {tensor.dtype}", expected="F32, BF16 or F16", file=tensor.file, place=place)
+    return {name: found[name] for name in expected}
+
+
+def _drop_equal_head(checkpoint: Checkpoint, found: dict[str, TensorInfo]) -> None:
+    """Some writers store a tied head beside the embedding. Equal it is left out, otherwise the config is wrong."""
+    head, embedding = found.pop("lm_head.weight", None), found.get("model.embed_tokens.weight")
+    if head and embedding and checkpoint.read(head.name) != checkpoint.read(embedding.name):
+        raise ZhenError(
+            "differs from the embedding",
+            expected="the same bytes, as config.json says tie_word_embeddings",
+            file=head.file,
+            place=f"tensor {head.name!r}",
+        )
+
+
+def _copy_tokenizer(source: Path, folder: Path, context_length: int) -> dict[str, Digest]:
+    present = [name for name in _TOKENIZER_FILES if (source / name).exists()]
+    digests = {name: write_bytes(folder / name, (source / name).read_bytes()) for name in present}
+    file = source / "tokenizer_config.json"
+    if file.exists():
+        value = strictjson.read(file) | {"model_max_length": context_length}
+        text = json.dumps(value, ensure_ascii=False, indent=2) + "\n"
+        digests[file.name] = write_bytes(folder / file.name, text.encode("utf-8"))
+    return digests

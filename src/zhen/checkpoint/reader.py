@@ -1,0 +1,158 @@
+"""A checkpoint folder or file, checked whole before anything is read from it. Needs no torch and runs no code."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from zhen.checkpoint import strictjson
+from zhen.checkpoint.safetensors import Header, TensorInfo, read_header
+from zhen.errors import ZhenError
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+
+
+class Checkpoint:
+    """The tensors of a checkpoint by name, its config, and what was noticed on the way (`notes`).
+
+    Opening reads headers only; `read` maps the file and copies nothing.
+    """
+
+    def __init__(
+        self, folder: Path, headers: list[Header], config: dict[str, Any] | None, notes: list[str] | None = None
+    ) -> None:
+        self.folder = folder
+        self.config = config
+        self.headers = headers
+        self.notes = notes or []
+        self.tensors: dict[str, TensorInfo] = {}
+        for header in headers:
+            for name, tensor in header.tensors.items():
+                if name in self.tensors:
+                    other = self.tensors[name].file.name
+                    raise ZhenError(f"also in {other}", expected="one file", file=header.file, place=f"tensor {name!r}")
+                self.tensors[name] = tensor
+        self._maps: dict[Path, memoryview] = {}
+
+    def read(self, name: str) -> memoryview:
+        """The bytes of a tensor, mapped read-only from its file; row-major, little-endian."""
+        if name not in self.tensors:
+            raise ZhenError(f"no tensor {name!r}", file=self.folder)
+        tensor = self.tensors[name]
+        if tensor.begin == tensor.end:
+            return memoryview(b"")
+        if tensor.file not in self._maps:
+            with tensor.file.open("rb") as file:
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._maps[tensor.file] = memoryview(mapped)
+        return self._maps[tensor.file][tensor.begin : tensor.end]
+
+
+def open_checkpoint(path: str | Path) -> Checkpoint:
+    """The checkpoint in a folder (one file, or shards with their index), or of one `.safetensors` file.
+
+    Everything is checked: headers, and the index against the shards. Raises ZhenError naming file, tensor, numbers.
+    """
+    path = Path(path)
+    if path.is_dir():
+        headers, notes = _folder_headers(path)
+        return Checkpoint(path, headers, read_config(path), notes)
+    if not path.exists():
+        raise ZhenError("not found", expected="a checkpoint folder or a .safetensors file", file=path)
+    return Checkpoint(path.parent, [read_header(path)], read_config(path.parent))
+
+
+def read_config(folder: Path) -> dict[str, Any] | None:
+    """The parsed config.json of `folder`, None if there is none."""
+    file = folder / "config.json"
+    if not file.exists():
+        return None
+    value = strictjson.read(file)
+    if not isinstance(value, dict):
+        raise ZhenError(type(value).__name__, expected="a table", file=file)
+    return value
+
+
+def read_index(file: Path, suffix: str = ".safetensors") -> tuple[dict[str, str], Any]:
+    """(tensor name -> shard's file name, the stated total_size) of an index file.
+
+    Raises ZhenError unless every shard is a plain name that ends in `suffix`, which can't leave the folder.
+    """
+    value = strictjson.read(file)
+    names = value.get("weight_map") if isinstance(value, dict) else None
+    if not isinstance(names, dict):
+        raise ZhenError("no weight_map", expected="a table of tensor name to file name", file=file)
+    for name, shard in names.items():
+        if not isinstance(shard, str) or not _plain(shard) or not shard.endswith(suffix):
+            expected = f"a plain file name ending in {suffix}"
+            raise ZhenError(f"{shard!r}", expected=expected, file=file, place=f"weight_map {name!r}")
+    metadata = value.get("metadata")
+    return names, metadata.get("total_size") if isinstance(metadata, dict) else None
+
+
+def _folder_headers(folder: Path) -> tuple[list[Header], list[str]]:
+    index, single = folder / INDEX, folder / SINGLE
+    if index.exists() and single.exists():
+        raise ZhenError(
+            f"both {INDEX} and {SINGLE}",
+            expected="one of them",
+            file=folder,
+            hint="loaders differ in which they take; remove the one that isn't meant",
+        )
+    if index.exists():
+        return _sharded(index)
+    if single.exists():
+        return [read_header(single)], []
+    files = sorted(folder.glob("*.safetensors"))
+    if len(files) != 1:
+        raise ZhenError(
+            f"{len(files)} .safetensors files and no {INDEX}" if files else "no .safetensors files",
+            expected=f"{SINGLE}, or shards with {INDEX}",
+            file=folder,
+            hint=_other_weights(folder),
+        )
+    return [read_header(files[0])], []
+
+
+def _other_weights(folder: Path) -> str | None:
+    for pattern in ("*.bin", "*.pth", "*.pt", "*.gguf"):
+        if found := sorted(folder.glob(pattern)):
+            return f"{found[0].name} is there, but only safetensors is opened: pickle can run code"
+    return None
+
+
+def _sharded(index: Path) -> tuple[list[Header], list[str]]:
+    names, stated = read_index(index)
+    by_shard: dict[str, set[str]] = {}
+    for name, shard in names.items():
+        by_shard.setdefault(shard, set()).add(name)
+    headers = []
+    for shard in sorted(by_shard):
+        if not (file := index.parent / shard).exists():
+            raise ZhenError("missing", expected=f"the shard named in {INDEX}", file=file)
+        header = read_header(file)
+        _same_names(header.tensors, by_shard[shard], file)
+        headers.append(header)
+    actual = sum(header.size - header.data_start for header in headers)
+    notes = []
+    if type(stated) is not int or stated != actual:
+        notes.append(f"{INDEX} states total_size {stated}; the tensors have {actual} bytes")
+    if unused := sorted({file.name for file in index.parent.glob("*.safetensors")} - by_shard.keys()):
+        notes.append(f"not in {INDEX}: " + ", ".join(unused))
+    return headers, notes
+
+
+def _same_names(tensors: Mapping[str, TensorInfo], listed: set[str], file: Path) -> None:
+    if extra := sorted(tensors.keys() - listed):
+        raise ZhenError(
+            f"not listed in {INDEX}", expected="every tensor listed", file=file, place=f"tensor {extra[0]!r}"
+        )
+    if missing := sorted(listed - tensors.keys()):
+        raise ZhenError(f"missing, though {INDEX} lists it here", file=file, place=f"tensor {missing[0]!r}")
+
+
+def _plain(name: str) -> bool:
+    return name not in ("", ".", "..") and not any(mark in name for mark in ("/", "\\", "\0"))

@@ -1,0 +1,93 @@
+"""How big a model is, from its configuration alone: tensors, parameters, arithmetic, memory, bytes on disk."""
+
+from __future__ import annotations
+
+from math import prod
+
+from zhen.model.config import ModelConfig
+
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every tensor, in the order of the forward pass; `lm_head.weight` is missing where tied."""
+    hidden, ffn = config.hidden_size, config.intermediate_size
+    queries, keys = (n * config.head_dim for n in (config.num_attention_heads, config.num_key_value_heads))
+    layer = {
+        "input_layernorm": (hidden,),
+        "self_attn.q_proj": (queries, hidden),
+        "self_attn.k_proj": (keys, hidden),
+        "self_attn.v_proj": (keys, hidden),
+        "self_attn.o_proj": (hidden, queries),
+        "post_attention_layernorm": (hidden,),
+        "mlp.gate_proj": (ffn, hidden),
+        "mlp.up_proj": (ffn, hidden),
+        "mlp.down_proj": (hidden, ffn),
+    }
+    found: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config.vocab_size, hidden)}
+    for number in range(config.num_hidden_layers):
+        found |= {f"model.layers.{number}.{name}.weight": shape for name, shape in layer.items()}
+    found["model.norm.weight"] = (hidden,)
+    if not config.tie_word_embeddings:
+        found["lm_head.weight"] = (config.vocab_size, hidden)
+    return found
+
+
+def tensors(config: ModelConfig) -> int:
+    """Number of tensors in a checkpoint."""
+    return len(shapes(config))
+
+
+def parameters(config: ModelConfig) -> int:
+    """Number of parameters; a tied head counts once."""
+    return sum(prod(shape) for shape in shapes(config).values())
+
+
+def flops_per_token(config: ModelConfig, sequence_length: int, causal: bool = True) -> int:
+    """Floating-point operations to train on one token: forward and backward, without recomputation.
+
+    6 per parameter that is multiplied (the head is, the embedding isn't) and 6 · layers · q · length for attention,
+    q = heads · head_dim, or twice that where the whole square is counted (`causal=False`, as torchtitan, OLMo-core
+    and nanochat do; arXiv 2204.02311 appendix B). Utilisation is quoted both ways.
+    """
+    looked_up = 0 if config.tie_word_embeddings else config.vocab_size * config.hidden_size
+    queries = config.num_attention_heads * config.head_dim
+    attention = 6 * config.num_hidden_layers * queries * sequence_length * (1 if causal else 2)
+    return 6 * (parameters(config) - looked_up) + attention
+
+
+def training_memory(config: ModelConfig, sequences: int, sequence_length: int) -> dict[str, int]:
+    """Bytes by part to train in one process, float32 weights under bfloat16 autocast with AdamW.
+
+    `sequences` are run at a time. Activations are what flash attention leaves to keep: about 2 (6 hidden + 2 kv +
+    4 ffn) bytes a token and layer; logits 6 bytes each (bfloat16 and float32). An estimate: 10 to 20 % is usual.
+    """
+    count, tokens = parameters(config), sequences * sequence_length
+    keys = config.num_key_value_heads * config.head_dim
+    kept = 2 * (6 * config.hidden_size + 2 * keys + 4 * config.intermediate_size)
+    return {
+        "weights": 4 * count,
+        "gradients": 4 * count,
+        "optimizer": 8 * count,
+        "bfloat16 copies": 2 * count,
+        "activations": tokens * config.num_hidden_layers * kept,
+        "logits": tokens * config.vocab_size * 6,
+    }
+
+
+def kv_bytes_per_token(config: ModelConfig, bytes: int = 2) -> int:
+    """Bytes that the cache grows by with each token: keys and values of all layers, `bytes` a number."""
+    return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * bytes
+
+
+def serving_memory(config: ModelConfig, cached_tokens: int, dtype: str = "bfloat16") -> dict[str, int]:
+    """Bytes by part to serve with weights and cache as `dtype`; `cached_tokens` are those of all sequences at once."""
+    return {
+        "weights": checkpoint_bytes(config, dtype),
+        "cache": cached_tokens * kv_bytes_per_token(config, _BYTES[dtype]),
+    }
+
+
+def checkpoint_bytes(config: ModelConfig, dtype: str) -> int:
+    """Bytes of a checkpoint's tensors stored as `dtype` (their files add a header of some kilobytes)."""
+    return parameters(config) * _BYTES[dtype]

@@ -2,49 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from zhen.audit.finding import Finding, fails, holds, unchecked
 from zhen.audit.folder import Folder
-from zhen.checkpoint.names import detect, to_llama
+from zhen.checkpoint.names import SKIPPED, UNKNOWN, detect, rename
+from zhen.checkpoint.reader import Checkpoint
 from zhen.errors import ZhenError
-from zhen.model.config import ModelConfig
+from zhen.model.size import shapes
 
 DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 """config.json's name of a number format -> safetensors' name."""
 
+HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+
 SHOWN = 4
 """So many tensors of one kind of fault are named; the rest is counted."""
 
+_FETCH = "config.json and weights are of different models: fetch both from one place"
 _NAMES = "every tensor bears LLaMA's name"
 _SHAPES = "the tensors are those that config.json asks for, in its shapes"
 _DTYPE = "every tensor is stored in the number format that config.json names"
 _CONFIG = "config.json describes a LLaMA decoder without code of its own"
-
-
-def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Every tensor of a LLaMA decoder of that configuration with its shape, [out, in] for matrices."""
-    width, ffn = config.hidden_size, config.intermediate_size
-    queries = config.num_attention_heads * config.head_dim
-    keys = config.num_key_value_heads * config.head_dim
-    layer = {
-        "input_layernorm": (width,),
-        "self_attn.q_proj": (queries, width),
-        "self_attn.k_proj": (keys, width),
-        "self_attn.v_proj": (keys, width),
-        "self_attn.o_proj": (width, queries),
-        "post_attention_layernorm": (width,),
-        "mlp.gate_proj": (ffn, width),
-        "mlp.up_proj": (ffn, width),
-        "mlp.down_proj": (width, ffn),
-    }
-    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config.vocab_size, width)}
-    for number in range(config.num_hidden_layers):
-        shapes |= {f"model.layers.{number}.{name}.weight": shape for name, shape in layer.items()}
-    shapes["model.norm.weight"] = (width,)
-    if not config.tie_word_embeddings:
-        shapes["lm_head.weight"] = (config.vocab_size, width)
-    return shapes
 
 
 def check_config(folder: Folder) -> Iterator[Finding]:
@@ -73,45 +52,59 @@ def check_tensors(folder: Folder) -> Iterator[Finding]:
     """Names, shapes and number format of the tensors, against each other and config.json; no tensor is read."""
     if folder.checkpoint is None:
         return
-    tensors = folder.checkpoint.tensors
+    tensors = {name: info for name, info in folder.checkpoint.tensors.items() if not SKIPPED.fullmatch(name)}
     scheme = detect(tensors)
     if scheme == "llama":
         yield holds("weights.names", _NAMES, f"{len(tensors)} tensors")
+    elif scheme == UNKNOWN:
+        strange = [name for name in tensors if detect([name]) == UNKNOWN] or list(tensors)
+        evidence = f"{len(strange)} unknown: {_some(strange)}"
+        yield fails("weights.names", _NAMES, evidence, fix="give the tensors LLaMA's names")
+        tensors = {name: info for name, info in tensors.items() if name not in strange}
     else:
-        other = [name for name in tensors if scheme and to_llama(name, scheme) != name]
-        evidence = f"the names are {scheme}'s, {_some(other)}" if scheme else f"unknown names, {_some(list(tensors))}"
-        yield fails(
-            "weights.names",
-            _NAMES,
-            evidence,
-            fix="zhen rename FOLDER --to llama" if scheme else "rename the tensors to LLaMA's names",
-        )
-        if not scheme:
-            yield unchecked("weights.shapes", _SHAPES, "the names are unknown", severity="error")
-            return
+        others = [name for name in tensors if detect([name]) != "llama"]
+        evidence = f"{len(others)} have {scheme}'s names: {_some(others)}"
+        yield fails("weights.names", _NAMES, evidence, fix="zhen rename FOLDER --to llama")
     if folder.config is None:
         yield unchecked("weights.shapes", _SHAPES, "config.json is missing or not LLaMA's", severity="error")
         return
-    found = {to_llama(name, scheme): tuple(info.shape) for name, info in tensors.items()}
-    yield from _compare(folder.config, found)
+    if folder.config.num_hidden_layers > len(tensors):
+        evidence = f"config.json asks for {folder.config.num_hidden_layers:,} layers; there are {len(tensors)} tensors"
+        yield fails("weights.missing", _SHAPES, evidence, fix=_FETCH)
+        return
+    names = {name: name for name in tensors} if scheme == UNKNOWN else rename(tensors, scheme, "llama")
+    found = {names[name]: tuple(info.shape) for name, info in tensors.items()}
+    if folder.config.tie_word_embeddings and HEAD in found and _head_is_embedding(folder.checkpoint):
+        del found[HEAD]
+    yield from _compare(shapes(folder.config), found, whole=scheme != UNKNOWN)
     yield from _dtype(folder)
 
 
-def _compare(config: ModelConfig, found: dict[str, tuple[int, ...]]) -> Iterator[Finding]:
-    expected = expected_shapes(config)
-    missing = [name for name in expected if name not in found]
+def _head_is_embedding(checkpoint: Checkpoint) -> bool:
+    """Some writers store a tied head beside the embedding; equal, it says nothing new."""
+    return EMBEDDING in checkpoint.tensors and checkpoint.read(HEAD) == checkpoint.read(EMBEDDING)
+
+
+def _compare(
+    expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], *, whole: bool
+) -> Iterator[Finding]:
+    """Without `whole` (some tensors have unknown names) only the shapes of those that are there are judged."""
+    missing = [name for name in expected if name not in found] if whole else []
     extra = [name for name in found if name not in expected]
     wrong = [name for name in expected if name in found and found[name] != expected[name]]
-    fix = "config.json and weights are of different models: fetch both from one place"
     if missing:
-        yield fails("weights.missing", _SHAPES, f"{len(missing)} missing: {_some(missing)}", fix=fix)
+        yield fails("weights.missing", _SHAPES, f"{len(missing)} missing: {_some(missing)}", fix=_FETCH)
     if extra:
-        yield fails("weights.extra", _SHAPES, f"{len(extra)} not asked for: {_some(extra)}", fix=fix)
+        yield fails("weights.extra", _SHAPES, f"{len(extra)} not asked for: {_some(extra)}", fix=_FETCH)
     if wrong:
         texts = [f"{name} is {list(found[name])} where {list(expected[name])} is due" for name in wrong]
-        yield fails("weights.shapes", _SHAPES, f"{len(wrong)} of another shape: {_some(texts)}", fix=fix)
-    if not (missing or extra or wrong):
+        yield fails("weights.shapes", _SHAPES, f"{len(wrong)} of another shape: {_some(texts)}", fix=_FETCH)
+    if missing or extra or wrong:
+        return
+    if whole:
         yield holds("weights.shapes", _SHAPES, f"{len(expected)} tensors, none missing, none more")
+    else:
+        yield unchecked("weights.shapes", _SHAPES, "tensors of unknown names can't be compared", severity="error")
 
 
 def _dtype(folder: Folder) -> Iterator[Finding]:

@@ -50,9 +50,7 @@ def thin(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, 
     return [points[round(index * (len(points) - 1) / (most - 1))] for index in range(most)]
 
 
-def _draw(
-    lines: Sequence[tuple[Line, Sequence[tuple[float, float]]]], x: str, y: str, log_y: bool, width: int
-) -> str:
+def _draw(lines: Sequence[tuple[Line, Sequence[tuple[float, float]]]], x: str, y: str, log_y: bool, width: int) -> str:
     rows = [{"x": at, "y": value, "line": line.name} for line, points in lines for at, value in points]
     names = [line.name for line, _ in lines]
     per_row = 4 if width > NARROW else 2

@@ -1,4 +1,4 @@
-"""The model card, English and Chinese in one README.md: its text is a template, its every figure comes from a record."""
+"""The model card, English and Chinese in one README.md: a template, and figures that all come from records."""
 
 from __future__ import annotations
 
@@ -74,6 +74,7 @@ class Card:
             license_name=license_name,
             facts=facts,
             results=results,
+            initial=initial(self._cleaned[self._model]),
             sources=sources(self._cleaned),
             stages=self._stages(),
         )
@@ -118,6 +119,12 @@ class Card:
         figure = CardFigure(figure=name, value=value, record=f"records/{stage}.json", path=path, form=form)
         self.figures[name] = figure
         return mark(figure)
+
+
+def initial(record: Mapping[str, Any]) -> str | None:
+    """The checkpoint that training went on from, by the last part of its path; None from random weights."""
+    folder = record["sections"].get("model.init")
+    return plain(str(folder).rstrip("/").rsplit("/", 1)[-1]) if folder else None
 
 
 def sources(cleaned: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:

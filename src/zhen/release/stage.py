@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from zhen.audit.checks import audit_checkpoint
 from zhen.audit.license import TEXTS, text_of
@@ -13,7 +12,7 @@ from zhen.errors import ZhenError
 from zhen.formats.files import Digest, write_json, write_text
 from zhen.formats.record import Figure, Kind
 from zhen.formats.stage import Context, Figures
-from zhen.release.card import Card, sources
+from zhen.release.card import Card, initial, sources
 from zhen.release.collect import all_records, clean_record, copy_model, model_stage
 from zhen.release.settings import ReleaseSettings
 
@@ -40,7 +39,7 @@ def release(context: Context) -> Figures:
         if file not in files:
             raise ZhenError(f"{stage} left no {file}", file=context.after[stage], expected="a whole checkpoint")
     cleaned = {stage: clean_record(record) for stage, record in records.items()}
-    texts = {"LICENSE": text_of(settings.license), "NOTICE": notice(name, cleaned)}
+    texts = {"LICENSE": text_of(settings.license), "NOTICE": notice(name, initial(cleaned[stage]), sources(cleaned))}
     for file, text in texts.items():
         _keep(context, files, file, "result", write_text(context.folder / file, text))
     (context.folder / "records").mkdir(exist_ok=True)
@@ -78,21 +77,22 @@ def _figures(files: Mapping[str, Digest], card: Card, audit: Report) -> Figures:
     }
 
 
-def notice(name: str, cleaned: Mapping[str, Mapping[str, Any]]) -> str:
-    """The text of NOTICE: where architecture, names and layout come from, and what the data was."""
-    lines = [
-        name,
-        "",
-        "Architecture: LLaMA, published by Meta AI (Touvron et al., 'LLaMA: Open and Efficient Foundation Language",
-        "Models', arXiv:2302.13971, and 'Llama 2', arXiv:2307.09288). The weights were not taken from it.",
-        "",
-        "Names of tensors and settings, layout of the files: those of the LLaMA implementation in Hugging Face",
-        "transformers, Copyright 2022 EleutherAI and the HuggingFace Inc. team, Apache License 2.0. None of its code",
-        "is part of this release.",
-        "",
-        "Special tokens: after the Yi tokenizer, Copyright 01.AI, Apache License 2.0.",
-    ]
-    found = sources(cleaned)
-    if found:
-        lines += ["", "Data:"] + [f"- {source}: {terms}" for source, terms in found]
+def notice(name: str, initial: str | None, data: Sequence[tuple[str, str]]) -> str:
+    """The text of NOTICE: where architecture, names and layout come from, what was trained on and from."""
+    origin = f"Training went on from the checkpoint {initial}, whose terms stay in force." if initial else _OWN
+    lines = [name, "", _CREDITS, "", f"Weights: {origin}"]
+    if data:
+        lines += ["", "Data:"] + [f"- {source}: {terms}" for source, terms in data]
     return "\n".join(lines) + "\n"
+
+
+_OWN = "trained from random values; none were taken from another model."
+
+_CREDITS = """Architecture: LLaMA, published by Meta AI (Touvron et al., "LLaMA: Open and Efficient Foundation Language
+Models", arXiv:2302.13971, and "Llama 2: Open Foundation and Fine-Tuned Chat Models", arXiv:2307.09288).
+
+Names of tensors and settings, layout of the files: those of the LLaMA implementation in Hugging Face
+transformers, Copyright 2022 EleutherAI and the HuggingFace Inc. team, Apache License 2.0. None of its code
+is part of this release.
+
+Special tokens and their ids: after the tokenizer of Yi, 01.AI, Apache License 2.0."""

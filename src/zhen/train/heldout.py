@@ -85,7 +85,7 @@ class HeldOut:
                 for begin, first, end in rolling_windows(ids, context_length, context_length):
                     windows.append((ids[begin:end], first - begin, number))
         windows.sort(key=lambda window: -len(window[0]))
-        self._batches = [rows._replace(**_on(rows, device)) for rows in _batches(windows, end_of_text)]
+        self._batches = list(_batches(windows, end_of_text, device))
 
     @torch.no_grad()
     def measure(self, model: Transformer, dtype: torch.dtype) -> dict[str, float]:
@@ -100,7 +100,7 @@ class HeldOut:
         return {lang: bits_per_byte(float(nats), self.bytes[lang]) for lang, nats in zip(self.bytes, sums, strict=True)}
 
 
-def _batches(windows: Sequence[tuple[list[int], int, int]], padding: int) -> Iterator[Rows]:
+def _batches(windows: Sequence[tuple[list[int], int, int]], padding: int, device: torch.device) -> Iterator[Rows]:
     """Windows (ids, first scored, language), longest first, in batches of about _TOKENS_AT_ONCE tokens."""
     at = 0
     while at < len(windows):
@@ -112,8 +112,4 @@ def _batches(windows: Sequence[tuple[list[int], int, int]], padding: int) -> Ite
         for row, (ids, first, _) in enumerate(part):
             tokens[row, : len(ids)] = torch.tensor(ids)
             scored[row, first - 1 : len(ids) - 1] = True
-        yield Rows(tokens, scored, torch.tensor([language for _, _, language in part]))
-
-
-def _on(rows: Rows, device: torch.device) -> dict[str, Tensor]:
-    return {"tokens": rows.tokens.to(device), "scored": rows.scored.to(device)}
+        yield Rows(tokens.to(device), scored.to(device), torch.tensor([language for _, _, language in part]))

@@ -1,15 +1,34 @@
-"""With which number format and which attention kernel a model is run in training."""
+"""With which number format and which kernels a model is run in training."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+_memory: Any = torch.utils.deterministic
+
 PLAIN_ATTENTION_TOKENS = 512
 """On CPUs attention is computed plainly up to this length: torch's fused kernel has a slow backward pass there."""
+
+
+@contextmanager
+def same_bits() -> Iterator[None]:
+    """Use only kernels that give the same bits every time (on the same kind of machine, with as many threads)."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled(), _memory.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    # nothing is read that was not written: filling fresh memory would only cost time
+    _memory.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        _memory.fill_uninitialized_memory = before[1]
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name everyone reads
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zhen.train.batch import Batch
@@ -71,9 +71,7 @@ def train(
         watcher.after(Update(step + 1, tokens, loss_value, norm_value, rate, time.perf_counter() - begun))
 
 
-def accumulate(
-    model: nn.Module, batch: Batch, *, micro_batch: int | None, dtype: torch.dtype
-) -> tuple[Tensor, int]:
+def accumulate(model: nn.Module, batch: Batch, *, micro_batch: int | None, dtype: torch.dtype) -> tuple[Tensor, int]:
     """Add the gradient of the batch's mean loss to the parameters, micro-batch by micro-batch.
 
     Every target counts the same, whichever micro-batch it is in: each part's sum is divided by the targets of
@@ -84,7 +82,7 @@ def accumulate(
     total = torch.zeros((), device=device)
     for piece in batch.pieces(micro_batch):
         loss = summed_loss(model, piece.to(device), dtype) / tokens
-        loss.backward()
+        torch.autograd.backward(loss)
         total += loss.detach()
     return total, tokens
 

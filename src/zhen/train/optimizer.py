@@ -57,7 +57,7 @@ class Optimizer:
     @property
     def parameters(self) -> Iterable[nn.Parameter]:
         """The parameters that it updates."""
-        return self._names.keys()  # type: ignore[return-value]
+        return self._names.keys()
 
     def step(self, learning_rate: float) -> None:
         """Update the parameters by their gradients and forget these."""
@@ -70,10 +70,10 @@ class Optimizer:
     def tensors(self) -> dict[str, Tensor]:
         """The state by name; empty before the first step."""
         return {
-            f"{kind}.{self._names[parameter]}": value
+            f"{kind}.{name}": value
+            for parameter, name in self._names.items()
             for part in self._parts
-            for parameter, state in part.state.items()
-            for kind, value in state.items()
+            for kind, value in part.state.get(parameter, {}).items()
         }
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:

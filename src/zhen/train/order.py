@@ -85,7 +85,12 @@ class Quota:
 
 
 def plan_quotas(
-    tokens: Mapping[str, int], mixture: Mapping[str, float] | None, *, sequence_length: int, total: int, max_epochs: float
+    tokens: Mapping[str, int],
+    mixture: Mapping[str, float] | None,
+    *,
+    sequence_length: int,
+    total: int,
+    max_epochs: float,
 ) -> list[Quota]:
     """Share `total` sequences out over sources of so many `tokens`, by name. None as mixture: by size.
 

@@ -43,7 +43,9 @@ def choose_prompts(documents: Mapping[str, Sequence[Document]], tokenizer: Token
         long = [document.ids for document in found if len(document.ids) > PROMPT_TOKENS] or [d.ids for d in found]
         for ids in long[:PROMPTS]:
             start = ids[:PROMPT_TOKENS]
-            while len(start) > 1 and (text := tokenizer.decode(start)) and (text.endswith(_BROKEN) or text[-1].isspace()):
+            while (
+                len(start) > 1 and (text := tokenizer.decode(start)) and (text.endswith(_BROKEN) or text[-1].isspace())
+            ):
                 start = start[:-1]
             prompts.append(Prompt(language, start))
     return prompts

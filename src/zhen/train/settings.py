@@ -108,7 +108,11 @@ class PretrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
                 f"at most the {self.sequences_per_step:,} sequences of a step",
             )
         if self.warmup_steps >= self.steps and self.warmup_steps:
-            yield "warmup_steps", f"warmup_steps {self.warmup_steps:,}", f"fewer than the {self.steps:,} steps of the run"
+            yield (
+                "warmup_steps",
+                f"warmup_steps {self.warmup_steps:,}",
+                f"fewer than the {self.steps:,} steps of the run",
+            )
         if self.mixture is not None and not math.isclose(math.fsum(self.mixture.values()), 1.0, abs_tol=1e-6):
             yield "mixture", f"shares that add up to {math.fsum(self.mixture.values()):g}", "shares that add up to 1"
         for step in self.keep_steps:

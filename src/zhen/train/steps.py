@@ -17,7 +17,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from zhen.checkpoint.load import dtype_name, tensor_bytes, tensor_from
+from zhen.checkpoint.load import DTYPES, tensor_bytes, tensor_from
 from zhen.checkpoint.reader import open_checkpoint
 from zhen.checkpoint.writer import write_safetensors
 from zhen.errors import ZhenError
@@ -37,6 +37,7 @@ TENSORS = "rank-00000.safetensors"
 FORMAT = "zhen-steps-1"
 
 _NEWEST = 2
+_STORED = {kind: stored for stored, kind in DTYPES.values()}
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -158,11 +159,11 @@ class Steps:
         final = self.folder / f"step-{step:06d}"
         building = temporary_folder(final)
         entries = [
-            (name, dtype_name(tensor.dtype), tuple(tensor.shape), tensor_bytes(tensor))
+            (name, _STORED[tensor.dtype], tuple(tensor.shape), tensor_bytes(tensor))
             for name, tensor in self._buffers.items()
         ]
         digests = {
-            TENSORS: write_safetensors(building / TENSORS, entries, None),
+            TENSORS: write_safetensors(building / TENSORS, entries, {}),
             STATE: write_json(building / STATE, msgspec.json.decode(state)),
         }
         written = open_checkpoint(building / TENSORS).tensors.values()
@@ -202,7 +203,7 @@ def _read(folder: Path) -> Saved:
     except OSError as error:
         raise ZhenError(f"can't be read: {error.strerror or error}", file=error.filename or folder) from error
     checkpoint = open_checkpoint(folder / TENSORS)
-    tensors = {name: tensor_from(info, checkpoint.read(name)).clone() for name, info in checkpoint.tensors.items()}
+    tensors = {name: tensor_from(info, checkpoint.read(name)) for name, info in checkpoint.tensors.items()}
     return Saved(manifest.step, manifest.recipe, tensors, state)
 
 

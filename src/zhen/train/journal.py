@@ -1,0 +1,202 @@
+"""What happens around the loop: metrics, held-out losses, samples, training checkpoints, the live line, stops."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from zhen.console import amount
+from zhen.formats.files import write_text
+from zhen.formats.metrics import MetricsFile
+from zhen.formats.stage import Context
+from zhen.model.transformer import Transformer
+from zhen.train.health import RateWatch
+from zhen.train.heldout import HeldOut
+from zhen.train.loop import Update
+from zhen.train.optimizer import Optimizer
+from zhen.train.samples import sample_steps
+from zhen.train.settings import PretrainSettings
+from zhen.train.steps import Steps
+
+METRICS = "metrics.jsonl"
+SAMPLES = "samples.jsonl"
+TENSORBOARD = "tensorboard"
+
+MODEL = "model."
+"""Put before the names of the weights in a training checkpoint."""
+
+OPTIMIZER = "optimizer."
+
+_SHOWN = 20
+"""Updates over which the loss and the rate on the live line are taken."""
+
+
+class Journal:
+    """Takes note of each update, and does what is due after it. `begin` first, `end` last."""
+
+    def __init__(
+        self,
+        context: Context,
+        settings: PretrainSettings,
+        model: Transformer,
+        optimizer: Optimizer,
+        steps: Steps,
+        *,
+        held_out: HeldOut | None,
+        sample: Callable[[int], list[dict[str, Any]]],
+        flops_per_token: float,
+        peak_flops: float,
+    ) -> None:
+        """`sample` gives the rows of a step; `flops_per_token` counts forward and backward pass."""
+        self._context = context
+        self._settings = settings
+        self._model = model
+        self._optimizer = optimizer
+        self._steps = steps
+        self._held_out = held_out
+        self._sample = sample
+        self._flops_per_token = flops_per_token
+        self._peak_flops = peak_flops
+        self._sample_steps = sample_steps(settings.steps)
+        self._samples: list[dict[str, Any]] = []
+        self._bits: dict[str, float] = {}
+        self._recent: deque[Update] = deque(maxlen=_SHOWN)
+        self._rate = RateWatch()
+        self._dtype = getattr(torch, settings.dtype)
+
+    def begin(self, step: int, state: Mapping[str, Any] | None) -> None:
+        """Start at `step`: with the `state` of the training checkpoint read there, or anew with None."""
+        path = self._context.folder / METRICS
+        self._metrics = MetricsFile(path, metrics_length(path, step) if state else 0)
+        self._board = SummaryWriter(str(self._context.folder / TENSORBOARD), purge_step=step + 1 if state else None)
+        self._metrics.append(
+            {
+                "step": step,
+                "kind": "start",
+                "peak_flops": self._peak_flops,
+                "flops_per_token": self._flops_per_token,
+                "threads": torch.get_num_threads(),
+            }
+        )
+        if state is None:
+            self._measure_and_save(step)
+        else:
+            self._samples, self._bits = list(state["samples"]), dict(state["held_out"])
+            self._write_samples()
+        self._show(step)
+
+    def after(self, update: Update) -> None:
+        """Take note of an update; measure, sample, save and stop where it is due."""
+        self._recent.append(update)
+        self._note(update)
+        self._measure_and_save(update.step)
+        self._watch_rate(update)
+        self._show(update.step)
+        if self._context.stop_requested():
+            self._save(update.step)
+            self._steps.wait()
+            self._context.stop_here()
+
+    def end(self) -> None:
+        """Wait for the last training checkpoint and close the files."""
+        self._steps.wait()
+        self._metrics.close()
+        self._board.close()
+
+    def due(self, step: int) -> bool:
+        """Whether the recipe saves a training checkpoint after `step`."""
+        return saves(self._settings, step)
+
+    def _note(self, update: Update) -> None:
+        rate = update.tokens / update.seconds
+        row = {
+            "step": update.step,
+            "kind": "train",
+            "tokens": update.step * self._settings.tokens_per_step,
+            "loss": update.loss,
+            "learning_rate": update.learning_rate,
+            "gradient_norm": update.gradient_norm,
+            "seconds": round(update.seconds, 6),
+            "tokens_per_second": round(rate, 1),
+            "mfu": round(self._mfu(rate), 5),
+        }
+        self._metrics.append(row)
+        for name in ("loss", "learning_rate", "gradient_norm", "tokens_per_second", "mfu"):
+            self._board.add_scalar(f"train/{name}", row[name], update.step)
+
+    def _measure_and_save(self, step: int) -> None:
+        last = step == self._settings.steps
+        if self._held_out and (step % self._settings.evaluate_every == 0 or last):
+            self._bits = self._held_out.measure(self._model, self._dtype)
+            self._metrics.append({"step": step, "kind": "held-out", "bits_per_byte": self._bits})
+            for lang, value in self._bits.items():
+                self._board.add_scalar(f"held-out/bits_per_byte/{lang}", value, step)
+        if step in self._sample_steps:
+            self._samples += self._sample(step)
+            self._write_samples()
+        if self.due(step):
+            self._save(step)
+
+    def _save(self, step: int) -> None:
+        self._metrics.sync()
+        tensors: dict[str, Tensor] = {MODEL + name: value for name, value in self._model.state_dict().items()}
+        tensors |= {OPTIMIZER + name: value for name, value in self._optimizer.tensors().items()}
+        self._steps.save(step, tensors, {"step": step, "samples": self._samples, "held_out": self._bits})
+
+    def _write_samples(self) -> None:
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in self._samples)
+        digest = write_text(self._context.folder / SAMPLES, "".join(lines))
+        self._context.output(SAMPLES, "result", digest)
+
+    def _watch_rate(self, update: Update) -> None:
+        if slow := self._rate.slow(update.tokens, update.seconds):
+            rate, best = slow
+            self._context.event("slow", step=update.step, tokens_per_second=round(rate), best=round(best))
+            self._context.line.note(
+                f"step {update.step:,}: {amount(round(rate))} tokens/s, less than half of the {amount(round(best))} "
+                "seen before; the cores are busy with something else"
+            )
+
+    def _show(self, step: int) -> None:
+        facts = []
+        if self._recent:
+            loss = math.fsum(update.loss for update in self._recent) / len(self._recent)
+            rate = sum(u.tokens for u in self._recent) / math.fsum(u.seconds for u in self._recent)
+            facts = [f"loss {loss:.3f}", *self._bits_text(), f"{amount(round(rate))} tokens/s"]
+            facts.append(f"MFU {self._mfu(rate):.0%}")
+        else:
+            facts = self._bits_text()
+        self._context.line.update(step, self._settings.steps, "steps", "  ".join(facts))
+
+    def _bits_text(self) -> list[str]:
+        return (
+            [" ".join(f"{lang} {value:.3f}" for lang, value in self._bits.items()) + " bits/byte"] if self._bits else []
+        )
+
+    def _mfu(self, tokens_per_second: float) -> float:
+        return tokens_per_second * self._flops_per_token / self._peak_flops
+
+
+def saves(settings: PretrainSettings, step: int) -> bool:
+    """Whether the recipe saves a training checkpoint after `step`."""
+    return step % settings.checkpoint_every == 0 or step == settings.steps or step in settings.keep_steps
+
+
+def metrics_length(path: Path, step: int) -> int:
+    """Bytes of the metrics file up to the last row of `step`; behind it lies what an earlier attempt wrote more."""
+    length = 0
+    if path.exists():
+        with path.open("rb") as file:
+            for line in file:
+                if not line.endswith(b"\n") or json.loads(line)["step"] > step:
+                    break
+                length += len(line)
+    return length

@@ -1,0 +1,278 @@
+"""The stage `pretrain`: from shards and a tokenizer to a trained model."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from zhen.checkpoint.load import load_model, save_model
+from zhen.console import amount
+from zhen.errors import ZhenError
+from zhen.formats.files import Digest, publish_folder, sha256_file, temporary_folder, write_json
+from zhen.formats.metrics import read_metrics
+from zhen.formats.record import Figure, Input, key_of
+from zhen.formats.stage import Context, Figures
+from zhen.model.config import ModelConfig
+from zhen.model.size import flops_per_token, parameters
+from zhen.model.transformer import Transformer, initialise
+from zhen.tokenizer.load import Tokenizer, load_tokenizer
+from zhen.train.batch import Batch
+from zhen.train.heldout import HeldOut, choose_documents, open_held_out
+from zhen.train.journal import METRICS, MODEL, OPTIMIZER, TENSORBOARD, Journal, saves
+from zhen.train.kernel import same_bits
+from zhen.train.loop import train
+from zhen.train.optimizer import Optimizer
+from zhen.train.order import Order, plan_quotas
+from zhen.train.packing import HELD_OUT, Stream, open_sources, packed_batch
+from zhen.train.peak import matmul_peak
+from zhen.train.samples import choose_prompts, take_samples
+from zhen.train.schedule import learning_rate
+from zhen.train.settings import PretrainSettings
+from zhen.train.steps import Saved, Steps
+
+ORDER = "order.json"
+FIRST = "checkpoint-0"
+LAST = "checkpoint"
+STEPS = "steps"
+
+_HASHED_BYTES = 10_000_000_000
+"""Files of `model.init` are hashed for the key up to this many bytes in all; beyond, size and time stand for them."""
+
+_AVERAGED = 20
+"""Updates over which the final training loss is taken."""
+
+
+def pretrain_inputs(sections: Mapping[str, Any]) -> list[Input]:
+    """The files of the checkpoint in `model.init`, where there is one. Raises ZhenError where it can't be found."""
+    init = sections["model.init"]
+    if init is None:
+        return []
+    folder = Path(init)
+    paths = sorted(p for p in folder.glob("*") if p.name == "config.json" or ".safetensors" in p.name)
+    if not paths:
+        raise ZhenError(f'no checkpoint in "{init}"', expected="config.json and model.safetensors", place="model.init")
+    inputs, left = [], _HASHED_BYTES
+    for path in paths:
+        status = path.stat()
+        left -= status.st_size
+        if left >= 0:
+            inputs.append(Input(path.name, status.st_size, sha256_file(path).sha256))
+        else:
+            inputs.append(Input(path.name, status.st_size, revision=f"mtime {status.st_mtime_ns}"))
+    return inputs
+
+
+def pretrain(context: Context) -> Figures:
+    """Train a model on the shards of `context`; goes on from the newest whole training checkpoint in its folder."""
+    with same_bits():
+        return _pretrain(context, context.sections["pretrain"])
+
+
+def _pretrain(context: Context, settings: PretrainSettings) -> Figures:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    tokenizer = load_tokenizer(context.after["tokenizer"])
+    sources = open_sources(context.after["shards"], tokenizer.sha256)
+    order = _order(context, settings, sources)
+    model = _model(context, settings, tokenizer).to(device)
+    optimizer = Optimizer(model, settings)
+    steps = Steps(
+        context.folder / STEPS,
+        recipe=key_of({"sections": context.sections, "tokenizer": tokenizer.sha256, "order": order.summary()}),
+        scheduled=lambda step: saves(settings, step),
+        keep=settings.keep_steps,
+    )
+    saved = _go_on(context, steps, model, optimizer)
+    if saved is None:
+        _save_for_people(context, model, FIRST, tokenizer)
+    first = saved.step if saved else 0
+    journal = _journal(context, settings, model, optimizer, steps, tokenizer)
+    journal.begin(first, saved.state if saved else None)
+
+    def batch(step: int) -> Batch:
+        start = step * settings.sequences_per_step
+        return packed_batch(sources, order, start, start + settings.sequences_per_step, tokenizer.end_of_text)
+
+    try:
+        train(
+            model,
+            optimizer,
+            batch,
+            lambda step: learning_rate(settings, step),
+            journal,
+            steps=range(first, settings.steps),
+            micro_batch=settings.micro_batch,
+            gradient_clip=settings.gradient_clip,
+            dtype=getattr(torch, settings.dtype),
+        )
+    finally:
+        journal.end()
+    _save_for_people(context, model, LAST, tokenizer)
+    _declare(context, steps)
+    return _figures(context, settings, model.config)
+
+
+def _order(context: Context, settings: PretrainSettings, sources: Mapping[str, Stream]) -> Order:
+    """The order of the run's sequences, noted in order.json; says which sources repeat or fall short."""
+    quotas = plan_quotas(
+        {name: stream.tokens for name, stream in sources.items()},
+        settings.mixture,
+        sequence_length=settings.sequence_length,
+        total=settings.steps * settings.sequences_per_step,
+        max_epochs=settings.max_epochs,
+    )
+    order = Order(quotas, seed=context.sections["run.seed"], sequence_length=settings.sequence_length)
+    context.output(ORDER, "result", write_json(context.folder / ORDER, order.summary()))
+    for quota in quotas:
+        if quota.actual < quota.planned:
+            tokens = amount(quota.actual * settings.sequence_length)
+            context.event("capped", source=quota.source, planned=quota.planned, actual=quota.actual)
+            context.line.note(
+                f'source "{quota.source}" gives {tokens} tokens, {quota.actual / quota.planned:.0%} of its share: '
+                f"max_epochs = {settings.max_epochs:g}"
+            )
+        elif quota.epochs > 1:
+            context.event("repeated", source=quota.source, epochs=round(quota.epochs, 3))
+    return order
+
+
+def _model(context: Context, settings: PretrainSettings, tokenizer: Tokenizer) -> Transformer:
+    """A fresh model, or the one in `model.init`; float32. Raises ZhenError where model, tokenizer, length don't fit."""
+    init = context.sections["model.init"]
+    if init is not None:
+        model = load_model(init, torch.float32)
+        config = model.config
+    else:
+        given: ModelConfig = context.sections["model"]
+        config = msgspec.structs.replace(
+            given,
+            vocab_size=given.vocab_size or tokenizer.vocab_size,
+            bos_token_id=tokenizer.start_of_text,
+            eos_token_id=tokenizer.end_of_text,
+        )
+    if config.vocab_size < tokenizer.vocab_size:
+        raise ZhenError(
+            f"vocab_size {config.vocab_size:,}",
+            expected=f"at least the tokenizer's {tokenizer.vocab_size:,}",
+            place="model",
+        )
+    if config.max_position_embeddings < settings.sequence_length:
+        raise ZhenError(
+            f"sequence_length {settings.sequence_length:,}",
+            expected=f"at most the model's max_position_embeddings, {config.max_position_embeddings:,}",
+            place="pretrain.sequence_length",
+            hint="set model.max_position_embeddings, or shorten the sequences",
+        )
+    if init is None:
+        model = Transformer(config)
+        initialise(model, context.sections["run.seed"])
+    return model
+
+
+def _go_on(context: Context, steps: Steps, model: Transformer, optimizer: Optimizer) -> Saved | None:
+    """Load the newest whole training checkpoint into model and optimizer; says which ones are damaged."""
+
+    def damaged(folder: Path, error: ZhenError) -> None:
+        context.event("checkpoint-damaged", checkpoint=folder.name, found=error.found)
+        context.line.note(f"{folder.name} is damaged ({error.text()}); going back to the one before")
+
+    saved = steps.newest(damaged)
+    if saved is not None:
+        weights = {n.removeprefix(MODEL): t for n, t in saved.tensors.items() if n.startswith(MODEL)}
+        state = {n.removeprefix(OPTIMIZER): t for n, t in saved.tensors.items() if n.startswith(OPTIMIZER)}
+        model.load_state_dict(weights)
+        optimizer.load(state)
+        context.event("resumed", step=saved.step)
+    return saved
+
+
+def _journal(
+    context: Context,
+    settings: PretrainSettings,
+    model: Transformer,
+    optimizer: Optimizer,
+    steps: Steps,
+    tokenizer: Tokenizer,
+) -> Journal:
+    device = next(model.parameters()).device
+    shards = open_held_out(context.after["shards"] / HELD_OUT, tokenizer.sha256)
+    documents = {lang: choose_documents(found, settings.evaluate_bytes) for lang, found in shards.items()}
+    documents = {lang: found for lang, found in documents.items() if found}
+    held_out = HeldOut(
+        documents, context_length=settings.sequence_length, end_of_text=tokenizer.end_of_text, device=device
+    )
+    prompts = choose_prompts(documents, tokenizer)
+    return Journal(
+        context,
+        settings,
+        model,
+        optimizer,
+        steps,
+        held_out=held_out if documents else None,
+        sample=lambda step: take_samples(model, tokenizer, prompts, step),
+        flops_per_token=flops_per_token(model.config, settings.sequence_length),
+        peak_flops=matmul_peak(device),
+    )
+
+
+def _save_for_people(context: Context, model: Transformer, name: str, tokenizer: Tokenizer) -> None:
+    """A checkpoint folder, whole or not at all. Post-norm is no LLaMA and has none."""
+    if model.config.norm_place == "post":
+        return
+    settings: PretrainSettings = context.sections["pretrain"]
+    trained = settings.sequence_length
+    if context.sections["model.init"] is not None:  # what init was trained for stays true
+        trained = max(trained, model.config.max_position_embeddings)
+    final = context.folder / name
+    building = temporary_folder(final)
+    digests = save_model(model, building, settings.checkpoint_dtype, tokenizer.folder, trained)
+    publish_folder(building, final)
+    for file, digest in digests.items():
+        context.output(f"{name}/{file}", "result", digest)
+
+
+def _declare(context: Context, steps: Steps) -> None:
+    """Declare what lies in the folder and was not declared when it was written."""
+    for path, digest in steps.outputs():
+        context.output(path, "result", digest)
+    known: dict[str, tuple[Any, Digest | None]] = context.outputs
+    for name in (FIRST, LAST):
+        for path in sorted((context.folder / name).glob("*")):
+            if f"{name}/{path.name}" not in known:
+                context.output(path, "result")
+    context.output(METRICS, "log")
+    for path in sorted((context.folder / TENSORBOARD).glob("*")):
+        context.output(path, "log")
+
+
+def _figures(context: Context, settings: PretrainSettings, config: ModelConfig) -> Figures:
+    """What may be quoted of the run, from its metrics."""
+    rows = list(read_metrics(context.folder / METRICS))
+    updates = [row for row in rows if row["kind"] == "train"]
+    peak = max((row["peak_flops"] for row in rows if row["kind"] == "start"), default=0.0)
+    figures = {
+        "parameters": Figure(parameters(config)),
+        "tokens": Figure(settings.steps * settings.tokens_per_step),
+        "steps": Figure(settings.steps),
+        "peak_flops": Figure(peak, "FLOP/s"),
+    }
+    if updates:
+        last = [row["loss"] for row in updates[-_AVERAGED:]]
+        seconds = statistics.median(row["seconds"] for row in updates)
+        rate = settings.tokens_per_step / seconds
+        figures["train_loss"] = Figure(statistics.fmean(last), "nats/token", n=len(last))
+        figures["seconds_per_step"] = Figure(seconds, "s", n=len(updates))
+        figures["tokens_per_second"] = Figure(rate, "tokens/s", n=len(updates))
+        for name, causal in (("mfu", True), ("mfu_full_attention", False)):
+            flops = flops_per_token(config, settings.sequence_length, causal=causal)
+            figures[name] = Figure(rate * flops / peak, n=len(updates))
+    for row in rows:
+        if row["kind"] == "held-out" and row["step"] in (0, settings.steps):
+            for lang, value in row["bits_per_byte"].items():
+                name = f"bits_per_byte_{lang}" + ("_at_start" if row["step"] == 0 else "")
+                figures[name] = Figure(value, "bits/byte")
+    return figures

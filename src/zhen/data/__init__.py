@@ -1,0 +1,1 @@
+"""From raw pages to kept documents: read, gate, extract, signals, rules, duplicates."""

@@ -1,0 +1,92 @@
+"""The recipe section `[data]`: where text comes from, which rules decide over it, what is held out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+SAMPLEWEB = "sampleweb"
+"""The `path` that means the built-in web."""
+
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+
+
+class Columns(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which column of a table, or key of a JSON line, holds what."""
+
+    text: str | None = None
+    """Plain text. Without `text` and `html`: the column `text`, and where there is none, `html`."""
+    html: str | None = None
+    """A page, as bytes or a string; it goes through extraction as the pages of a crawl do."""
+    url: str = "url"
+    """The document's address; a missing column is no error."""
+    license: str = "license"
+    """The document's licence; where missing or empty the source's is taken."""
+
+
+class Source(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One place that text comes from; `[[data.sources]]`."""
+
+    name: Name
+    """What mixtures, shards and figures call it: letters, digits, `_`, `-`."""
+    path: str
+    """`sampleweb`, a folder (with all below it), a glob, a file, or a URL (http, https, s3, hf); `${VARIABLE}` is
+    replaced by the environment's. Formats by name: .warc .wet .jsonl .parquet .html .htm .txt .md, .gz or .zst behind."""
+    license: str = "unknown"
+    """The licence of documents that name none of their own."""
+    columns: Columns | None = None
+    """For Parquet and JSON lines."""
+
+
+class ExtractSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How pages become text; `[data.extract]`."""
+
+    page_seconds: Annotated[float, Meta(gt=0.0)] = 10.0
+    """CPU seconds that the extraction of one page may take (no outside source; pages take about 10 ms)."""
+
+
+class RulesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which documents are kept; `[data.rules]`. A threshold that is left out is the preset's (`rules.RULES`)."""
+
+    preset: Literal["bilingual", "none"] = "bilingual"
+    """`bilingual`: Chinese and English prose. `none`: nothing goes but exact duplicates."""
+    min_language: Share | None = None
+    """Least share (0 to 1) of a text that is Chinese or English, whichever it is more."""
+    min_characters_en: Annotated[int, Meta(ge=0)] | None = None
+    """Least characters of an English document (and of any language but Chinese)."""
+    min_characters_zh: Annotated[int, Meta(ge=0)] | None = None
+    """Least characters of a Chinese document."""
+    min_letters: Share | None = None
+    """Least share of letters (Han characters are letters) among the characters that are not blanks."""
+    max_duplicate_lines: Share | None = None
+    """Greatest share of lines that repeat an earlier line."""
+    max_symbols: Share | None = None
+    """Greatest number of `#` and ellipses per word (a Han character counts as 0.6 words)."""
+
+
+class DataSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The section `[data]`."""
+
+    sources: Annotated[tuple[Source, ...], Meta(min_length=1)]
+    """Where text comes from, in the order in which equal documents are preferred."""
+    extract: ExtractSettings = ExtractSettings()
+    rules: RulesSettings = RulesSettings()
+    held_out: Annotated[float, Meta(ge=0.0, le=0.2)] = 0.01
+    """Share of the documents of each language that is held out from training (design: 1 %)."""
+    held_out_bytes: Annotated[int, Meta(ge=0)] = 200_000
+    """UTF-8 bytes of text held out at least in each language, but never more than a fifth of it (design: 200 kB)."""
+
+    def problems(self) -> Iterator[tuple[str, str, str]]:
+        """Combinations that cannot be meant: (field, found, expected)."""
+        for name, count in Counter(source.name for source in self.sources).items():
+            if count > 1:
+                yield "sources", f"{count} sources are named {name!r}", "a name of its own for each source"
+        for source in self.sources:
+            if source.columns and source.columns.text and source.columns.html:
+                yield "sources", f"source {source.name!r} names a text and an html column", "one of the two"
+            if not source.path.strip():
+                yield "sources", f"source {source.name!r} has an empty path", "a folder, a glob, a file or a URL"

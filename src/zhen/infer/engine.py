@@ -32,8 +32,6 @@ _LOGITS_AT_ONCE = 1 << 24
 NOT_FINITE = "the model gives values that are not finite"
 DAMAGED = "its weights may be damaged; `zhen audit` looks at them"
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
 
 @dataclass
 class _Running:
@@ -283,7 +281,4 @@ def _joined(scores: Sequence[Score]) -> Score:
 
 def load_engine(folder: str | Path, dtype: str | None = None, device: str | None = None, batch: int = 32) -> Engine:
     """The engine of a checkpoint's folder. `dtype`: float32, bfloat16 or float16; None: as stored."""
-    if dtype is not None and dtype not in DTYPES:
-        raise ZhenError(f'dtype "{dtype}"', expected=" or ".join(DTYPES))
-    model = load_model(folder, dtype=None if dtype is None else DTYPES[dtype], device=device)
-    return Engine(model, load_tokenizer(folder), batch)
+    return Engine(load_model(folder, dtype, device), load_tokenizer(folder), batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -78,12 +79,21 @@ def test_nothing_is_left_out_that_sentencepiece_would_skip() -> None:
     assert {"长", "\t", "\r", "w"} <= set(pieces(learn_model([text], settings)))
 
 
-def test_too_few_pieces_for_the_characters_names_both_numbers() -> None:
-    characters = "".join(chr(0x4E00 + number) for number in range(1500))
-    with pytest.raises(ZhenError, match=r"1,000 pieces are too few.* 1,50\d characters") as caught:
-        learn_model([characters] * 3, TokenizerSettings(vocab_size=1000, character_coverage=1.0))
+def test_too_few_pieces_for_the_characters_names_numbers_and_a_coverage_that_works() -> None:
+    rare = "".join(chr(0x4E00 + number) for number in range(1500))
+    texts = [rare, *["山川湖海日月" * 10_000] * 10]
+    with pytest.raises(ZhenError, match=r"700 pieces are too few: the text has 1,50\d characters") as caught:
+        learn_model(texts, TokenizerSettings(vocab_size=700, character_coverage=1.0))
     assert "8,192" in caught.value.hint
-    assert "0.98" in caught.value.hint
+    coverage = float(re.search(r"character_coverage = ([0-9.]+)", caught.value.hint)[1])
+    assert len(pieces(learn_model(texts, TokenizerSettings(vocab_size=280, character_coverage=coverage)))) == 280
+
+
+def test_where_no_coverage_would_do_only_more_pieces_are_advised() -> None:
+    rare = "".join(chr(0x4E00 + number) for number in range(1500))
+    with pytest.raises(ZhenError) as caught:
+        learn_model([rare], TokenizerSettings(vocab_size=700, character_coverage=1.0))
+    assert "character_coverage" not in caught.value.hint
 
 
 def test_too_many_pieces_for_the_text_names_the_most() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 import sentencepiece
 
@@ -32,7 +33,7 @@ def learnable_lines(texts: Iterable[str]) -> Iterator[str]:
                 yield line[start : start + LINE_CHARACTERS]
 
 
-def learn_model(texts: Iterable[str], settings: TokenizerSettings) -> bytes:
+def learn_model(texts: Sequence[str], settings: TokenizerSettings) -> bytes:
     """Learn from `texts`, in their order; returns the content of `tokenizer.model`.
 
     Byte-pair encoding (Sennrich et al. 2016) as in Yi's report, section 2.2: numbers split into digits, bytes for
@@ -69,11 +70,11 @@ def learn_model(texts: Iterable[str], settings: TokenizerSettings) -> bytes:
             minloglevel=3,
         )
     except RuntimeError as error:
-        raise _explained(str(error), settings) from error
+        raise _explained(str(error), settings, texts) from error
     return model.getvalue()
 
 
-def _explained(message: str, settings: TokenizerSettings) -> ZhenError:
+def _explained(message: str, settings: TokenizerSettings, texts: Sequence[str]) -> ZhenError:
     """SentencePiece's complaint in our words, with what to change."""
     place = "tokenizer.vocab_size"
     if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
@@ -83,8 +84,7 @@ def _explained(message: str, settings: TokenizerSettings) -> ZhenError:
             f"that need a piece at tokenizer.character_coverage = {settings.character_coverage:g}",
             expected=f"at least {needed:,}, and room to learn",
             place=place,
-            hint="for Chinese, 8,192 pieces or more, or a lower tokenizer.character_coverage such as 0.98 "
-            "(rarer characters then become bytes; nothing is lost)",
+            hint=_more_pieces_or_lower_coverage(needed, settings, texts),
         )
     if found := re.search(r"too high \(\d+\)\. Please set it to a value <= (\d+)", message):
         return ZhenError(
@@ -96,3 +96,17 @@ def _explained(message: str, settings: TokenizerSettings) -> ZhenError:
     if "sentences_.empty()" in message:
         return ZhenError("there is no text to learn a tokenizer from", hint="look at what data kept: zhen why")
     return ZhenError(f"SentencePiece could not learn: {message}", place="tokenizer")
+
+
+def _more_pieces_or_lower_coverage(needed: int, settings: TokenizerSettings, texts: Iterable[str]) -> str:
+    """Twice the pieces needed, or a coverage at which characters take at most half of those that are learnt."""
+    more = f"take {max(2 * needed, 8192):,} pieces or more"
+    counts = Counter[str]()
+    for line in learnable_lines(texts):
+        counts.update(line)
+    ordered = [count for _, count in counts.most_common()]
+    room = (settings.vocab_size - FIXED_PIECES) // 2
+    for coverage in (0.9995, 0.999, 0.995, 0.99, 0.98, 0.95, 0.9):
+        if coverage < settings.character_coverage and sum(ordered[:room]) >= coverage * sum(ordered):
+            return f"{more}, or character_coverage = {coverage} (rarer characters become bytes; nothing is lost)"
+    return more

@@ -57,8 +57,8 @@ def check_tensors(folder: Folder) -> Iterator[Finding]:
     if scheme == "llama":
         yield holds("weights.names", _NAMES, f"{len(tensors)} tensors")
     elif scheme == UNKNOWN:
-        strange = [name for name in tensors if detect([name]) == UNKNOWN] or list(tensors)
-        evidence = f"{len(strange)} unknown: {_some(strange)}"
+        strange = [name for name in tensors if detect([name]) != "llama"]
+        evidence = f"{len(strange)} not LLaMA's: {_some(strange)}"
         yield fails("weights.names", _NAMES, evidence, fix="give the tensors LLaMA's names")
         tensors = {name: info for name, info in tensors.items() if name not in strange}
     else:

@@ -8,7 +8,7 @@ from typing import Any
 
 from zhen.audit.finding import Finding, fails, holds, unchecked
 from zhen.audit.folder import Folder
-from zhen.audit.license import SAME, TEXTS, identify
+from zhen.audit.license import TEXTS, identify
 from zhen.audit.manifest import MANIFEST, read_manifest
 from zhen.errors import ZhenError
 
@@ -127,14 +127,12 @@ def check_license(folder: Folder) -> Iterator[Finding]:
     elif claimed not in TEXTS:
         yield unchecked("license.text", _LICENSE, f"the card says {claimed}, whose text is not known here")
     else:
-        found, share = identify(text)
-        if found == claimed and share >= SAME:
-            yield holds("license.text", _LICENSE, f"{file} has {share:.0%} of {TEXTS[claimed]}", confidence="likely")
+        found = identify(text)
+        if found.license == claimed and found.same:
+            yield holds("license.text", _LICENSE, f"{file} is the {TEXTS[claimed]}, word by word")
         else:
             evidence = f"the card says {claimed}; {file} is {_named(text)}"
-            yield fails(
-                "license.text", _LICENSE, evidence, fix="make card and text one", file=file, confidence="likely"
-            )
+            yield fails("license.text", _LICENSE, evidence, fix="make card and text one", file=file)
 
 
 def card_license(card: str) -> str | None:
@@ -145,10 +143,12 @@ def card_license(card: str) -> str | None:
 
 
 def _named(text: str) -> str:
-    found, share = identify(text)
-    if share < 0.5:
+    found = identify(text)
+    if found.same:
+        return f"the {TEXTS[found.license]}"
+    if found.share < 0.5:
         return "none that is known here"
-    return TEXTS[found] if share >= SAME else f"{share:.0%} of {TEXTS[found]}, with other words in it"
+    return f"{found.share:.1%} of the {TEXTS[found.license]}, with words changed, missing or added"
 
 
 def check_notice(folder: Folder) -> Iterator[Finding]:

@@ -30,8 +30,8 @@ class Page:
 
     @property
     def text(self) -> str:
-        """What an extractor should find: title and paragraphs, a line each."""
-        return "\n".join((self.title, *self.paragraphs))
+        """What an extractor should find below the title: the paragraphs, a line each."""
+        return "\n".join(self.paragraphs)
 
 
 class Draft:
@@ -113,6 +113,8 @@ class Draft:
     def go_on(self, *without: Entity) -> None:
         """Paragraphs on other people, until the page is long enough."""
         seen = list(without)
+        if self.size < LENGTH:
+            self.add(self.phrase("elsewhere"))
         while self.size < LENGTH and len(seen) < len(self.world.entities["person"]):
             person = self.other(*seen)
             seen.append(person)
@@ -121,7 +123,7 @@ class Draft:
     def finish(self, kind: str, title: str) -> Page:
         """The page as written so far."""
         paragraphs = tuple(paragraph for paragraph in self.paragraphs if paragraph)
-        return Page(kind, self.lang, title, paragraphs, tuple(self.states), tuple(self.asks))
+        return Page(kind, self.lang, grammar.capital(title), paragraphs, tuple(self.states), tuple(self.asks))
 
 
 def person_page(draft: Draft, subjects: list[Entity]) -> str:

@@ -54,7 +54,7 @@ PROSE: dict[str, tuple[str, ...]] = {
     "product": (
         "{S} is known for its {v}.",
         "Traders come to {s} from far away to buy {v}.",
-        "Most families in {s} have made {v} for a hundred years.",
+        "{P} families have made {v} for a hundred years.",
         "The carts that leave {s} in the morning are loaded with {v}.",
         "What {s} sells to the rest of the land is {v}.",
     ),
@@ -211,6 +211,7 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "visit_town": ("About {n}, too, there is something to tell.", "{N} deserves a word of its own."),
     "people_there": ("Some people of {n} should be named.", "Who lives in {n}? Here are some of them."),
     "town_more": ("Things are kept and cooked here as well.", "There is also something to see and to eat."),
+    "elsewhere": ("Others, too, have something to tell.", "Here are more people of the land."),
     "story": (
         "One morning {n} and {m} met on the bridge.",
         "It had rained all night when {n} knocked at the door of {m}.",

@@ -113,6 +113,7 @@ def _write_key(context: Context, world: World, plans: list[Plan], pages: list[Pa
             "fate": "keep",
             "states": list(page.states),
             "asks": list(page.asks),
+            "title": page.title,
             "text": page.text,
         }
         for plan, page in zip(plans, pages, strict=True)

@@ -1,0 +1,69 @@
+"""A small web made once for the tests of this room, and a stand-in for the runner."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zhen.formats.record import Figure
+from zhen.formats.stage import Context
+from zhen.sampleweb.settings import SamplewebSettings
+from zhen.sampleweb.stage import make
+from zhen.sampleweb.world import World, build_world
+
+SETTINGS = SamplewebSettings(people=20, pages=500)
+SEED = 7
+
+
+class Silent:
+    """A progress line that shows nothing."""
+
+    def update(self, done: float, total: float | None, unit: str, facts: str = "") -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
+
+
+@dataclass
+class Web:
+    folder: Path
+    context: Context
+    figures: dict[str, Figure]
+    world: World
+    pages: list[dict[str, Any]]
+    facts: list[dict[str, Any]]
+
+    def items(self, pattern: str) -> list[dict[str, Any]]:
+        return [item for path in sorted(self.folder.glob(f"tasks/{pattern}")) for item in read_lines(path)]
+
+    def text(self, lang: str | None = None) -> str:
+        return "\n".join(page["text"] for page in self.pages if lang in (None, page["lang"]))
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def make_web(folder: Path, settings: SamplewebSettings = SETTINGS, seed: int = SEED) -> Web:
+    folder.mkdir(parents=True, exist_ok=True)
+    sections = {"sampleweb": settings, "run.seed": seed}
+    context = Context(folder, sections, {}, Silent(), lambda: False, 1)
+    figures = make(context)
+    key = folder / "key"
+    world = build_world(settings, seed)
+    return Web(folder, context, figures, world, read_lines(key / "pages.jsonl"), read_lines(key / "facts.jsonl"))
+
+
+@pytest.fixture(scope="session")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Web:
+    return make_web(tmp_path_factory.mktemp("sampleweb"))
+
+
+@pytest.fixture(scope="session")
+def remake() -> Any:
+    return make_web

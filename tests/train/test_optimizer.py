@@ -1,0 +1,101 @@
+"""Updates compared with their formulas, decay on matrices only, and a state that can be put back."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+import torch
+from torch import Tensor
+
+from zhen.errors import ZhenError
+from zhen.model.config import PRESETS
+from zhen.model.transformer import Transformer, initialise
+from zhen.train.optimizer import Optimizer
+from zhen.train.settings import PretrainSettings
+
+SETTINGS = PretrainSettings(tokens=100, tokens_per_step=10, sequence_length=5, learning_rate=1e-2, weight_decay=0.3)
+RATES = (1e-2, 5e-3, 2e-3)
+
+
+def fresh(tied: bool = True) -> Transformer:
+    model = Transformer(msgspec.structs.replace(PRESETS["micro"], vocab_size=50, tie_word_embeddings=tied))
+    initialise(model, 1)
+    return model
+
+
+def fill_gradients(model: torch.nn.Module, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+
+
+def trained(model: Transformer, optimizer: Optimizer, steps: range) -> dict[str, Tensor]:
+    for step in steps:
+        fill_gradients(model, step)
+        optimizer.step(RATES[step])
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def by_the_formula(weight: Tensor, gradients: list[Tensor], decay: float) -> Tensor:
+    """Loshchilov and Hutter 2019, algorithm 2, in float64."""
+    weight, first, second = weight.double(), torch.zeros(()).double(), torch.zeros(()).double()
+    for number, (gradient, rate) in enumerate(zip(gradients, RATES, strict=True), start=1):
+        first = 0.9 * first + 0.1 * gradient.double()
+        second = 0.95 * second + 0.05 * gradient.double() ** 2
+        update = (first / (1 - 0.9**number)) / ((second / (1 - 0.95**number)).sqrt() + 1e-8)
+        weight = weight - rate * update - rate * decay * weight
+    return weight
+
+
+def test_adamw_follows_its_formula_and_decays_matrices_only() -> None:
+    model = fresh(tied=False)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    gradients: dict[str, list[Tensor]] = {name: [] for name in before}
+    for step in range(3):
+        fill_gradients(model, step)
+        for name, parameter in model.named_parameters():
+            gradients[name].append(parameter.grad.clone())
+    after = trained(model, Optimizer(model, SETTINGS), range(3))
+    for name, weight in before.items():
+        expected = by_the_formula(weight, gradients[name], 0.0 if "norm" in name else 0.3)
+        torch.testing.assert_close(after[name].double(), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_muon_takes_the_layers_matrices_and_adamw_the_rest() -> None:
+    ours, theirs = fresh(tied=False), fresh(tied=False)
+    after = trained(ours, Optimizer(ours, msgspec.structs.replace(SETTINGS, optimizer="muon")), range(3))
+    hidden = [p for n, p in theirs.named_parameters() if "_proj" in n]
+    muon = torch.optim.Muon(hidden, weight_decay=0.3, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    for step in range(3):
+        fill_gradients(theirs, step)
+        muon.param_groups[0]["lr"] = RATES[step]
+        muon.step()
+    adamw = fresh(tied=False)
+    rest = trained(adamw, Optimizer(adamw, SETTINGS), range(3))
+    for name, value in theirs.state_dict().items():
+        assert torch.equal(after[name], value if "_proj" in name else rest[name]), name
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_a_state_put_back_goes_on_with_the_same_bits(kind: str) -> None:
+    settings = msgspec.structs.replace(SETTINGS, optimizer=kind)
+    whole = fresh()
+    expected = trained(whole, Optimizer(whole, settings), range(3))
+    first = fresh()
+    optimizer = Optimizer(first, settings)
+    weights, state = trained(first, optimizer, range(2)), optimizer.tensors()
+    second = fresh()
+    second.load_state_dict(weights)
+    again = Optimizer(second, settings)
+    again.load({name: value.clone() for name, value in state.items()})
+    after = trained(second, again, range(2, 3))
+    assert all(torch.equal(after[name], expected[name]) for name in expected)
+
+
+def test_before_the_first_step_there_is_no_state() -> None:
+    assert Optimizer(fresh(), SETTINGS).tensors() == {}
+
+
+def test_a_state_of_another_model_is_refused() -> None:
+    with pytest.raises(ZhenError, match=r"exp_avg\.lm_head\.weight.*no parameter"):
+        Optimizer(fresh(tied=True), SETTINGS).load({"exp_avg.lm_head.weight": torch.zeros(1)})

@@ -1,0 +1,107 @@
+"""The order of sequences: a permutation by epoch, sources spread by their shares, the same wherever one starts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zhen.errors import ZhenError
+from zhen.train.order import Order, Quota, largest_remainder, permute, plan_quotas
+
+
+def order_of(*quotas: tuple[str, int, int], seed: int = 1) -> Order:
+    made = [Quota(name, have * 8 + 1, have, actual, actual) for name, have, actual in quotas]
+    return Order(made, seed=seed, sequence_length=8)
+
+
+@given(size=st.integers(1, 5000), key=st.binary(max_size=8))
+@settings(deadline=None, max_examples=60)
+def test_permute_is_a_bijection(size: int, key: bytes) -> None:
+    out = permute(np.arange(size, dtype=np.uint64), size, key)
+    assert sorted(out.tolist()) == list(range(size))
+
+
+def test_permute_reaches_far_into_a_trillion_without_memory() -> None:
+    size = 10**12 + 7
+    index = np.arange(size - 1000, size, dtype=np.uint64)
+    out = permute(index, size, b"key")
+    assert len(set(out.tolist())) == 1000
+    assert out.max() < size
+
+
+def test_permute_looks_random() -> None:
+    out = permute(np.arange(4096, dtype=np.uint64), 4096, b"key").astype(float)
+    assert abs(np.corrcoef(out[:-1], out[1:])[0, 1]) < 0.05
+    assert abs(np.corrcoef(np.arange(4096), out)[0, 1]) < 0.05
+
+
+def test_other_seeds_and_epochs_give_other_permutations() -> None:
+    first = order_of(("a", 100, 200)).sequences(0, 200)[1].tolist()
+    other = order_of(("a", 100, 200), seed=2).sequences(0, 200)[1].tolist()
+    assert first != other
+    assert first[:100] != first[100:]
+
+
+def test_every_epoch_holds_each_sequence_once() -> None:
+    _, numbers = order_of(("a", 37, 100)).sequences(0, 100)
+    counts = np.bincount(numbers[:74], minlength=37)
+    assert counts.tolist() == [2] * 37
+    assert len(set(numbers[74:].tolist())) == 26
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=40)
+def test_any_part_is_a_part_of_the_whole(data: st.DataObject) -> None:
+    counts = data.draw(st.lists(st.integers(0, 40), min_size=1, max_size=4).filter(any))
+    order = order_of(*((f"source {n}", 7, count) for n, count in enumerate(counts)))
+    start = data.draw(st.integers(0, order.total - 1))
+    stop = data.draw(st.integers(start + 1, order.total))
+    whole, part = order.sequences(0, order.total), order.sequences(start, stop)
+    assert part[0].tolist() == whole[0][start:stop].tolist()
+    assert part[1].tolist() == whole[1][start:stop].tolist()
+    assert np.bincount(whole[0], minlength=len(counts)).tolist() == counts
+
+
+@given(st.lists(st.integers(1, 5000), min_size=2, max_size=5), st.integers(0, 10_000))
+@settings(deadline=None, max_examples=20)
+def test_every_window_holds_the_mixture_within_one_percent(counts: list[int], start: int) -> None:
+    order = order_of(*((f"source {n}", 100, count) for n, count in enumerate(counts)))
+    width = 100 * len(counts)
+    start = min(start, max(0, order.total - width))
+    sources, _ = order.sequences(start, min(order.total, start + width))
+    found = np.bincount(sources, minlength=len(counts)) / len(sources)
+    wanted = np.array(counts) / order.total
+    assert np.abs(found - wanted).max() <= 0.01 or len(sources) < width
+
+
+def test_largest_remainder_adds_up_and_stays_within_one() -> None:
+    assert largest_remainder([0.5, 0.3, 0.2], 11) == [6, 3, 2]
+    assert largest_remainder([1.0, 1.0, 1.0], 5) == [2, 2, 1]
+
+
+def test_without_mixture_sources_give_by_size() -> None:
+    quotas = plan_quotas({"b": 301, "a": 101}, None, sequence_length=10, total=40, max_epochs=1.0)
+    assert [(q.source, q.actual) for q in quotas] == [("a", 10), ("b", 30)]
+
+
+def test_a_small_source_is_capped_and_the_others_give_more() -> None:
+    sizes = {"small": 101, "large": 10_001, "middle": 2_001}
+    mixture = {"small": 0.5, "large": 0.25, "middle": 0.25}
+    small = {q.source: q for q in plan_quotas(sizes, mixture, sequence_length=10, total=400, max_epochs=2.0)}
+    assert (small["small"].planned, small["small"].actual) == (200, 20)
+    assert small["large"].actual == small["middle"].actual == 190
+
+
+@pytest.mark.parametrize(
+    ("mixture", "total", "said"),
+    [
+        ({"wbe": 1.0}, 5, 'unknown source "wbe"; expected one of tiny, web'),
+        ({"tiny": 1.0}, 5, 'source "tiny" has 5 tokens'),
+        ({"web": 1.0}, 41, "410 tokens are 4.10 times what the sources have; expected at most max_epochs = 4"),
+    ],
+)
+def test_impossible_mixtures_are_refused(mixture: dict[str, float], total: int, said: str) -> None:
+    with pytest.raises(ZhenError, match=said):
+        plan_quotas({"web": 101, "tiny": 5}, mixture, sequence_length=10, total=total, max_epochs=4.0)

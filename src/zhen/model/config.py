@@ -216,7 +216,8 @@ def from_config_json(data: Mapping[str, Any], file: str | PathLike[str] | None =
     says something that isn't the LLaMA decoder (Yi's first names are: it is the same decoder), or is malformed.
     """
     named = [("model_type", data.get("model_type"), _MODEL_TYPES)]
-    named += [("architectures", item, _ARCHITECTURES) for item in data.get("architectures") or ()]
+    listed = data.get("architectures") or []
+    named += [("architectures", item, _ARCHITECTURES) for item in (listed if isinstance(listed, list) else [listed])]
     for key, value, known in named:
         if value not in known:
             raise ZhenError(repr(value), expected=" or ".join(known), file=file, place=key)
@@ -230,7 +231,7 @@ def from_config_json(data: Mapping[str, Any], file: str | PathLike[str] | None =
         values[name] = token[0] if isinstance(token, list) and token else token
     if values["pad_token_id"] == -1:  # how the first LLaMA conversions said "none"
         values["pad_token_id"] = None
-    values |= _rotary(data, int(values["max_position_embeddings"]), file)
+    values |= _rotary(data, values["max_position_embeddings"], file)
     return check(_convert(values, file), file)
 
 
@@ -263,13 +264,17 @@ def _convert(values: Mapping[str, Any], file: str | PathLike[str] | None) -> Mod
         ) from error
 
 
-def _rotary(data: Mapping[str, Any], max_positions: int, file: str | PathLike[str] | None) -> dict[str, Any]:
+def _rotary(data: Mapping[str, Any], max_positions: Any, file: str | PathLike[str] | None) -> dict[str, Any]:
     """rope_theta and rope_scaling out of either spelling; both may be there if they say the same."""
     new, old = data.get("rope_parameters"), data.get("rope_scaling")
     for key, table in (("rope_parameters", new), ("rope_scaling", old)):
         if table is not None and not isinstance(table, Mapping):
             raise ZhenError(repr(table), expected="a table or null", file=file, place=key)
-    thetas = {float(t["rope_theta"]) for t in (data, new, old) if t and _is_number(t.get("rope_theta"))}
+    bases = [table["rope_theta"] for table in (data, new, old) if table and table.get("rope_theta") is not None]
+    for base in bases:
+        if not isinstance(base, int | float) or isinstance(base, bool):
+            raise ZhenError(repr(base), expected="a number", file=file, place="rope_theta")
+    thetas = {float(base) for base in bases}
     scalings = [_scaling(table, max_positions) for table in (new, old) if table]
     if len(thetas) > 1 or (len(scalings) == 2 and scalings[0] != scalings[1]):
         raise ZhenError(
@@ -284,7 +289,7 @@ def _rotary(data: Mapping[str, Any], max_positions: int, file: str | PathLike[st
     return found
 
 
-def _scaling(table: Mapping[str, Any], max_positions: int) -> dict[str, Any]:
+def _scaling(table: Mapping[str, Any], max_positions: Any) -> dict[str, Any]:
     """The fields of RopeScaling in a rotary table, {} for no scaling."""
     kind = rope_type(table)
     if kind == "default":
@@ -293,10 +298,6 @@ def _scaling(table: Mapping[str, Any], max_positions: int) -> dict[str, Any]:
     if kind in ("yarn", "llama3"):
         known.setdefault("original_max_position_embeddings", max_positions)
     return {**known, "rope_type": kind}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _shape(hidden: int, ffn: int, layers: int, heads: int, kv: int, positions: int, **more: Any) -> ModelConfig:

@@ -79,13 +79,14 @@ def _impossible(text: str) -> float:
     return len(_IMPOSSIBLE.findall(text)) / max(len(text), 1)
 
 
-def clean(text: str) -> str:
-    """The form in which text is kept: NFC, LF line ends, no control characters, no blanks at line ends,
+def clean(text: str) -> tuple[str, bool]:
+    """The form in which text is kept, and whether NFC changed it: NFC, LF line ends, no control characters, no blanks at line ends,
     at most one empty line in a row. NFKC is not used: it would fold full-width punctuation."""
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     text = _CONTROLS.sub("", text)
-    if not unicodedata.is_normalized("NFC", text):
+    changed = not unicodedata.is_normalized("NFC", text)
+    if changed:
         text = unicodedata.normalize("NFC", text)
     text = "\n".join(line.rstrip() for line in text.split("\n"))
-    return _BLANK_LINES.sub("\n\n", text).strip("\n")
+    return _BLANK_LINES.sub("\n\n", text).strip("\n"), changed

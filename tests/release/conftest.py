@@ -30,7 +30,13 @@ FIGURES = {
     "tokenizer": {"vocab_size": Figure(VOCABULARY, "pieces")},
     "shards": {"tokens": Figure(54_321, "tokens"), "documents": Figure(110, "documents")},
     "pretrain": {"parameters": Figure(31_234, "parameters"), "tokens": Figure(40_960, "tokens")},
-    "evaluate": {"bits_per_byte.pretrain.en": Figure(1.2345678901, "bits/byte", n=12, stderr=0.01)},
+    "evaluate": {
+        "bits_per_byte.pretrain.en": Figure(1.2345678901, "bits/byte", n=12, stderr=0.01),
+        "bits_per_byte.pretrain.zh": Figure(1.1, "bits/byte", n=12, stderr=0.01),
+        "bits_per_byte.kneser-ney.en": Figure(1.5, "bits/byte", n=12, stderr=0.01),
+        "bits_per_byte.xz -9.zh": Figure(2.5, "bits/byte", n=12),
+        "margin_over_kneser_ney.en": Figure(17.7, "%", n=12, stderr=0.2),
+    },
 }
 
 

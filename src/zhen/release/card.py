@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from importlib import resources
@@ -13,6 +14,7 @@ import msgspec
 from zhen.audit.figures import CardFigure, Form, mark, pointer, resolve
 from zhen.formats.record import Record
 from zhen.release.collect import clean_record, model_stage
+from zhen.release.summary import BITS, KNESER_NEY, MARGIN, XZ, Run
 
 Labels = tuple[str, str]
 """What a thing is called in English and in Chinese."""
@@ -48,10 +50,12 @@ FACTS = (
     Fact("corpus_documents", "shards", ("figures", "documents", "value"), "integer", ("documents kept", "保留文档数")),
 )
 
-RESULTS = "evaluate"
-"""The stage whose figures are the card's results."""
-
 LANGUAGES = {"en": ("English", "英文"), "zh": ("Chinese", "中文")}
+
+REFERENCES = {
+    KNESER_NEY: ("5-gram model (Kneser-Ney), same tokens", "五元模型（Kneser-Ney，相同词元）"),
+    XZ: ("`xz -9`", "`xz -9`"),
+}
 
 
 class Card:
@@ -60,6 +64,7 @@ class Card:
     def __init__(self, records: Mapping[str, Record]) -> None:
         self._cleaned = {stage: clean_record(record) for stage, record in records.items()}
         self._model = model_stage(records)
+        self._run = Run(records, {})
         self.figures: dict[str, CardFigure] = {}
 
     def render(self, *, name: str, license: str, license_name: str) -> str:
@@ -67,13 +72,17 @@ class Card:
         template = (resources.files("zhen.release") / "card.md").read_text(encoding="utf-8")
         environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, autoescape=False)
         facts = list(self._facts())
-        results = [item for stage, item in self._all() if stage == RESULTS]
         text = environment.from_string(template).render(
             name=plain(name),
+            quoted=json.dumps(name),
             license=license,
             license_name=license_name,
             facts=facts,
-            results=results,
+            model=self._model,
+            languages=[LANGUAGES.get(lang, (lang, lang)) for lang in self._languages()],
+            results=list(self._results()),
+            margins=self._cells(MARGIN, "", "2 decimals"),
+            head=list(self._head()),
             initial=initial(self._cleaned[self._model]),
             sources=sources(self._cleaned),
             stages=self._stages(),
@@ -91,12 +100,33 @@ class Card:
             if text := self._figure(fact.name, stage, fact.keys, fact.form):
                 yield fact.labels, text
 
+    def _languages(self) -> list[str]:
+        return list(self._run.bits(self._model))
+
+    def _results(self) -> Iterator[tuple[Labels, list[str]]]:
+        """(labels, bits per byte by language) of each model and reference."""
+        for model in self._run.models():
+            stage, _, step = model.partition(":")
+            own = (f"{stage}, step {step}", f"{stage}，第 {step} 步") if step else ("this model", "本模型")
+            yield REFERENCES.get(model, own), self._cells(BITS + model + ".", "–", "3 decimals")
+
+    def _cells(self, prefix: str, missing: str, form: Form) -> list[str]:
+        names = [prefix + lang for lang in self._languages()]
+        found = (self._figure(_id(name), "evaluate", ("figures", name, "value"), form) for name in names)
+        return [text or missing for text in found]
+
+    def _head(self) -> Iterator[tuple[str, str, str]]:
+        """(language, value, figure's name) of the model-index that hubs read."""
+        for lang in self._languages():
+            name = _id(f"{BITS}{self._model}.{lang}")
+            yield LANGUAGES.get(lang, (lang, lang))[0], repr(self.figures[name].value), name
+
     def _all(self) -> Iterator[tuple[str, tuple[str, str, str]]]:
         """(stage, (figure's name, value marked, unit)) of every figure of every record."""
         for stage, record in self._cleaned.items():
             for name, figure in record["figures"].items():
                 keys = ("figures", name, "value")
-                text = self._figure(re.sub(r"\s", "_", f"{stage}:{name}"), stage, keys, "number")
+                text = self._figure(_id(f"{stage}:{name}"), stage, keys, "number")
                 yield stage, (plain(name), text or "–", plain(figure["unit"]))
 
     def _stages(self) -> list[tuple[str, list[tuple[str, str, str]]]]:
@@ -119,6 +149,11 @@ class Card:
         figure = CardFigure(figure=name, value=value, record=f"records/{stage}.json", path=path, form=form)
         self.figures[name] = figure
         return mark(figure)
+
+
+def _id(name: str) -> str:
+    """A figure's name for a mark, which has no white space and does not end the comment."""
+    return re.sub(r"[\s<>]", "_", name).replace("--", "-_")
 
 
 def initial(record: Mapping[str, Any]) -> str | None:

@@ -81,6 +81,8 @@ def notice(name: str, initial: str | None, data: Sequence[tuple[str, str]]) -> s
     """The text of NOTICE: where architecture, names and layout come from, what was trained on and from."""
     origin = f"Training went on from the checkpoint {initial}, whose terms stay in force." if initial else _OWN
     lines = [name, "", _CREDITS, "", f"Weights: {origin}"]
+    if not initial:
+        lines += ["", _TOKENIZER]
     if data:
         lines += ["", "Data:"] + [f"- {source}: {terms}" for source, terms in data]
     return "\n".join(lines) + "\n"
@@ -93,6 +95,6 @@ Models", arXiv:2302.13971, and "Llama 2: Open Foundation and Fine-Tuned Chat Mod
 
 Names of tensors and settings, layout of the files: those of the LLaMA implementation in Hugging Face
 transformers, Copyright 2022 EleutherAI and the HuggingFace Inc. team, Apache License 2.0. None of its code
-is part of this release.
+is part of this release."""
 
-Special tokens and their ids: after the tokenizer of Yi, 01.AI, Apache License 2.0."""
+_TOKENIZER = "Special tokens and their ids: after the tokenizer of Yi, 01.AI, Apache License 2.0."

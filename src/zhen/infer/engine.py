@@ -26,6 +26,8 @@ from zhen.model.likelihood import Window, rolling_windows
 from zhen.model.transformer import Transformer
 from zhen.tokenizer.load import Tokenizer, load_tokenizer
 
+__all__ = ["Completion", "Engine", "Event", "Request", "Score", "load_engine"]
+
 _LOGITS_AT_ONCE = 1 << 24
 """Logits held at a time while scoring, 64 MiB in float32."""
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ def tree(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def test_two_makes_are_equal_and_every_file_is_declared_with_its_hash(tmp_path, remake):
+def test_two_makes_are_equal_and_every_file_is_declared_with_its_hash(tmp_path: Path, remake: Any) -> None:
     one = remake(tmp_path / "one", SMALL)
     remake(tmp_path / "two", SMALL)
     assert tree(tmp_path / "one") == tree(tmp_path / "two")
@@ -44,7 +45,7 @@ def test_two_makes_are_equal_and_every_file_is_declared_with_its_hash(tmp_path, 
     assert declared == tree(tmp_path / "one")
 
 
-def test_other_hash_seeds_and_processes_give_the_same_bytes(tmp_path, remake):
+def test_other_hash_seeds_and_processes_give_the_same_bytes(tmp_path: Path, remake: Any) -> None:
     trees = []
     for hash_seed in ("0", "4242"):
         folder = tmp_path / hash_seed
@@ -56,12 +57,12 @@ def test_other_hash_seeds_and_processes_give_the_same_bytes(tmp_path, remake):
     assert trees[0] == trees[1] == tree(tmp_path / "here")
 
 
-def test_another_seed_gives_another_world(tmp_path, remake):
+def test_another_seed_gives_another_world(tmp_path: Path, remake: Any) -> None:
     names = [remake(tmp_path / str(seed), SMALL, seed).facts[0]["subject"]["en"] for seed in (1, 2, 3)]
     assert len(set(names)) == 3
 
 
-def test_an_interrupted_make_is_gone_on_with_to_the_same_bytes(tmp_path, remake, web):
+def test_an_interrupted_make_is_gone_on_with_to_the_same_bytes(tmp_path: Path, remake: Any, web: Any) -> None:
     folder = tmp_path / "stopped"
     folder.mkdir()
     calls = iter([False] * 4)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from typing import Any
 
 import pytest
 
 from zhen.sampleweb import grammar
-from zhen.sampleweb.words import LANGUAGES
+from zhen.sampleweb.words import LANGUAGES, Language
+from zhen.sampleweb.world import Fact
 
 
 def sentences(text: str) -> list[str]:
@@ -20,7 +22,7 @@ def holds(sentence: str, word: str) -> bool:
     return bool(re.search(rf"\b{re.escape(word)}\b", sentence)) if word.isascii() else word in sentence
 
 
-def together(web, fact, lang: str) -> list[str]:
+def together(web: Any, fact: Fact, lang: str) -> list[str]:
     """Sentences in `lang` with the fact's subject and its value; stories call people by other things, so not these."""
     subject, value = fact.subject, fact.value.get(lang)
     names = (subject.name.get(lang), subject.short.get(lang))
@@ -29,21 +31,21 @@ def together(web, fact, lang: str) -> list[str]:
     return [s for s in found if holds(s, value) and any(holds(s, name) for name in names)]
 
 
-def test_splits_have_their_shares_in_every_kind_of_fact(web):
+def test_splits_have_their_shares_in_every_kind_of_fact(web: Any) -> None:
     told = [fact for fact in web.facts if fact["split"] != "unstated"]
     share = {split: count / len(told) for split, count in Counter(fact["split"] for fact in told).items()}
     assert share == pytest.approx({"A": 0.45, "B": 0.25, "C": 0.15, "D": 0.15}, abs=0.05)
     assert sum(fact["split"] == "unstated" for fact in web.facts) == len(web.world.entities["person"]) // 2
 
 
-def test_every_stated_fact_has_pages_in_exactly_its_languages(web):
+def test_every_stated_fact_has_pages_in_exactly_its_languages(web: Any) -> None:
     lang_of = {page["url"]: page["lang"] for page in web.pages if page["kind"] != "parallel"}
     for fact in web.facts:
         langs = {lang_of[url] for url in fact["stated_on"] if url in lang_of}
         assert langs == set(fact["told_in"]), fact["id"]
 
 
-def test_only_facts_of_split_a_are_asked_and_all_of_them_in_both_languages(web):
+def test_only_facts_of_split_a_are_asked_and_all_of_them_in_both_languages(web: Any) -> None:
     lang_of = {page["url"]: page["lang"] for page in web.pages}
     for fact in web.facts:
         langs = {lang_of[url] for url in fact["asked_on"]}
@@ -51,7 +53,7 @@ def test_only_facts_of_split_a_are_asked_and_all_of_them_in_both_languages(web):
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
-def test_no_question_on_other_facts_stands_anywhere(web, lang):
+def test_no_question_on_other_facts_stands_anywhere(web: Any, lang: Language) -> None:
     text = web.text()
     for fact in web.world.facts:
         questions = [grammar.question(lang, fact, wording) for wording in grammar.WORDINGS]
@@ -59,7 +61,7 @@ def test_no_question_on_other_facts_stands_anywhere(web, lang):
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
-def test_sentences_with_subject_and_value_exist_only_where_the_fact_may_be_told(web, lang):
+def test_sentences_with_subject_and_value_exist_only_where_the_fact_may_be_told(web: Any, lang: Language) -> None:
     silent = [fact for fact in web.world.facts if not fact.told_in(lang)]
     assert [fact.id for fact in silent if together(web, fact, lang)] == []
     told = [fact for fact in web.world.facts if fact.told_in(lang)][:40]
@@ -67,7 +69,7 @@ def test_sentences_with_subject_and_value_exist_only_where_the_fact_may_be_told(
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
-def test_pages_state_no_other_value_than_the_true_one(web, lang):
+def test_pages_state_no_other_value_than_the_true_one(web: Any, lang: Language) -> None:
     text = web.text()
     for fact in web.world.facts[:60]:
         wordings = range(len(grammar.prose_wordings(lang, fact.relation)))
@@ -77,14 +79,15 @@ def test_pages_state_no_other_value_than_the_true_one(web, lang):
                 assert not any(grammar.tell(lang, other, wording, "name") in text for wording in wordings)
 
 
-def test_people_have_names_of_their_own_and_spare_parts_are_no_ones(web):
+def test_people_have_names_of_their_own_and_spare_names_are_no_ones(web: Any) -> None:
     entities = [entity for group in web.world.entities.values() for entity in group]
     for lang in LANGUAGES:
         assert len({entity.name.get(lang) for entity in entities}) == len(entities)
-    parts = {part for entity in web.world.entities["person"] for part in entity.name.en.split()}
-    assert parts.isdisjoint(part.en for part in web.world.spare)
+    given = {entity.short for entity in web.world.entities["person"]}
+    assert len(given) == len(web.world.entities["person"])
+    assert given.isdisjoint(web.world.spare)
 
 
-def test_a_value_is_about_as_frequent_as_any_other(web):
+def test_a_value_is_about_as_frequent_as_any_other(web: Any) -> None:
     counts = Counter(fact.value.en for fact in web.world.facts if fact.relation == "job")
     assert max(counts.values()) <= 2

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from zhen.sampleweb import grammar
 from zhen.sampleweb.grammar import join, listing, named
-from zhen.sampleweb.words import RELATIONS, VALUES, WEEKDAYS, Language
+from zhen.sampleweb.words import VALUES, WEEKDAYS, Language
 from zhen.sampleweb.world import Entity, Fact, World, fresh_person
 
 LENGTH = 1100
@@ -182,24 +182,25 @@ def thing_page(draft: Draft, subjects: list[Entity]) -> str:
 
 
 def story_page(draft: Draft, subjects: list[Entity]) -> str:
-    """Two people meet; what was told of them comes back as what they are called by."""
+    """Two people meet; what was just told of them comes back as what they are called by."""
     one = subjects[0]
     friend = draft.world.friends[one.key]
     two = friend if draft.rng.random() < 0.5 else draft.other(one)
     names = {"n": draft.name(one), "m": draft.name(two)}
     draft.add(draft.phrase("story", **names))
-    called: list[list[str]] = []
-    for person, key in ((one, "first_of_them"), (two, "second_of_them")):
-        facts = draft.told(person)[: draft.rng.randint(3, 5)]
-        form = draft.rng.choice(("pronoun", "short"))
-        draft.add(draft.phrase(key, n=person.short.get(draft.lang)), *draft.about(facts, form))
-        called.append([person.short.get(draft.lang), *(grammar.epithet(draft.lang, fact) for fact in facts)])
-    for _ in range(2):
+    facts = {person.key: draft.told(person) for person in (one, two)}
+    for start in (0, 2):
+        called: list[list[str]] = []
+        for person, key in ((one, "first_of_them"), (two, "second_of_them")):
+            told = facts[person.key][start : start + 2]
+            short = person.short.get(draft.lang)
+            introduced = [] if start else [draft.phrase(key, n=short)]
+            draft.add(*introduced, *draft.about(told, "short"))
+            called.append([short, *(grammar.epithet(draft.lang, fact) for fact in told)])
         acts = draft.rng.sample(grammar.phrases(draft.lang, "act"), 3)
         draft.add(*(_act(draft, act, called) for act in acts))
+    draft.add(_act(draft, draft.rng.choice(grammar.phrases(draft.lang, "story_end")), called))
     draft.go_on(one, two)
-    end = draft.rng.choice(grammar.phrases(draft.lang, "story_end"))
-    draft.add(_act(draft, end, called))
     return grammar.title(draft.lang, "story", **names)
 
 
@@ -210,51 +211,51 @@ def _act(draft: Draft, act: str, called: list[list[str]]) -> str:
 
 
 def diary_page(draft: Draft, subjects: list[Entity]) -> str:
-    """A week of visits in the order of days, told again at its end."""
+    """Two halves of a week: visits in the order of days, told again at the end of each half."""
     writer = subjects[0]
     name = draft.name(writer)
     draft.add(draft.phrase("diary", n=name))
-    people = draft.rng.sample([person for person in draft.world.entities["person"] if person is not writer], 4)
-    start = draft.rng.randrange(3)
-    days = [day.get(draft.lang) for day in WEEKDAYS[start : start + 4]]
-    for day, person in zip(days, people, strict=True):
-        visit = draft.phrase("day", w=day, n=draft.name(person))
-        facts = draft.told(person)[: draft.rng.randint(2, 4)]
-        draft.add(visit, *draft.about(facts, "pronoun"), draft.phrase("day_end"))
-    first, following = grammar.phrases(draft.lang, "week")
-    week = [
-        (following if place else first).format(w=day, n=person.short.get(draft.lang))
-        for place, (day, person) in enumerate(zip(days, people, strict=True))
-    ]
-    stop = "." if draft.lang == "en" else "。"
-    draft.add(listing(draft.lang, week) + stop, draft.phrase("week_end"))
+    people = draft.rng.sample([person for person in draft.world.entities["person"] if person is not writer], 5)
+    for half in (slice(0, 3), slice(3, 6)):
+        recalled = []
+        for day, person in zip(WEEKDAYS[half], people[half], strict=False):
+            weekday = day.get(draft.lang)
+            visit = draft.phrase("day", w=weekday, n=draft.name(person))
+            draft.add(visit, *draft.about(draft.told(person)[:2], "pronoun"), draft.phrase("day_end"))
+            recalled.append(draft.phrase("on_day", w=weekday, n=person.short.get(draft.lang)))
+        draft.add(draft.phrase("week", l=listing(draft.lang, recalled)), draft.phrase("week_end"))
     return grammar.title(draft.lang, "diary", n=name)
 
 
 def news_page(draft: Draft, subjects: list[Entity]) -> str:
-    """A parade of towns: the order announced, told town by town, and read once more."""
-    towns = [subjects[0], *draft.rng.sample([t for t in draft.world.entities["town"] if t is not subjects[0]], 3)]
+    """A parade of towns: the order announced, told town by town, and read once more, twice over."""
+    others = [town for town in draft.world.entities["town"] if town is not subjects[0]]
+    towns = [subjects[0], *draft.rng.sample(others, 3)]
     draft.rng.shuffle(towns)
     names = [draft.name(town) for town in towns]
-    draft.add(draft.phrase("parade"), draft.phrase("order", l=listing(draft.lang, names)))
-    for place, town in enumerate(towns):
-        key = "first" if place == 0 else "last" if place == len(towns) - 1 else "next"
-        draft.add(draft.phrase(key, n=names[place]), *draft.about(draft.told(town), "pronoun"))
+    facts = {town.key: draft.told(town) for town in towns}
+    draft.add(draft.phrase("parade"))
+    for start, key in ((0, "order"), (1, "parade_end")):
+        draft.add(draft.phrase(key, l=listing(draft.lang, names)))
+        for place, town in enumerate(towns):
+            turn = "first" if place == 0 else "last" if place == len(towns) - 1 else "next"
+            about = draft.about(facts[town.key][start : start + 1 + start], "pronoun")
+            draft.add(draft.phrase(turn, n=names[place]), *about)
     draft.go_on()
-    draft.add(draft.phrase("parade_end", l=listing(draft.lang, names)))
     return grammar.title(draft.lang, "news")
 
 
 def market_page(draft: Draft, subjects: list[Entity]) -> str:
-    """A market day: guests one by one, and all of them again in the same order."""
+    """A market day: guests in the order of a list, twice over with other guests."""
     town = subjects[0]
     name = draft.name(town)
     draft.add(draft.phrase("market", n=name), *draft.about(draft.told(town)))
-    people = draft.rng.sample(draft.world.entities["person"], 4)
-    for person in people:
-        stall = draft.phrase("stall", n=draft.name(person))
-        draft.add(stall, *draft.about(draft.told(person)[: draft.rng.randint(2, 4)], "pronoun"))
-    draft.add(draft.phrase("market_end", l=listing(draft.lang, [draft.name(person) for person in people])))
+    people = draft.rng.sample(draft.world.entities["person"], 6)
+    for guests in (people[:3], people[3:]):
+        draft.add(draft.phrase("guests", l=listing(draft.lang, [draft.name(person) for person in guests])))
+        for person in guests:
+            stall = draft.phrase("stall", n=draft.name(person))
+            draft.add(stall, *draft.about(draft.told(person)[:2], "pronoun"))
     return grammar.title(draft.lang, "market", n=name)
 
 
@@ -330,11 +331,11 @@ COMPOSERS: dict[str, tuple[Composer, str, int]] = {
     "diary": (diary_page, "person", 8),
     "news": (news_page, "town", 3),
     "market": (market_page, "town", 5),
-    "questions": (questions_page, "", 20),
+    "questions": (questions_page, "", 22),
     "reading": (reading_page, "person", 5),
-    "dictionary": (dictionary_page, "person", 3),
+    "dictionary": (dictionary_page, "person", 2),
     "parallel": (parallel_page, "person", 5),
-    "arithmetic": (arithmetic_page, "person", 2),
+    "arithmetic": (arithmetic_page, "person", 1),
 }
 """Kind of page -> who writes it, kind of its subject (empty: any), share of the pages in per cent."""
 
@@ -344,8 +345,3 @@ def compose(world: World, kind: str, lang: Language, subjects: list[Entity], see
     draft = Draft(world, lang, random.Random(seed))
     title = COMPOSERS[kind][0](draft, subjects)
     return draft.finish(kind, title)
-
-
-def subject_kinds() -> tuple[str, ...]:
-    """The kinds of entities, in their fixed order."""
-    return tuple(RELATIONS)

@@ -65,8 +65,10 @@ class World:
     """A person's key -> that person's friend, the same on every page."""
     by_value: dict[tuple[str, str], tuple[Fact, ...]]
     """(relation, English value) -> facts that have it: the people of a town, the festivals held there."""
+    families: tuple[Word, ...]
+    """Family names, about five people to each; people who appear on one page only bear them too."""
     spare: tuple[Word, ...]
-    """Name parts left over for people who appear on one page only."""
+    """Given names left over for people who appear on one page only."""
 
     def told(self, entity: Entity, lang: Language) -> list[Fact]:
         """Facts of `entity` that prose in `lang` may state, in the order of its relations."""
@@ -89,8 +91,12 @@ def build_world(settings: SamplewebSettings, seed: int) -> World:
     parts = [Word((a.en + b.en).capitalize(), a.zh + b.zh) for a in SYLLABLES for b in SYLLABLES if a != b]
     rng.shuffle(parts)
     towns, festivals, dishes = counts(settings.people)
+    families = tuple(parts.pop() for _ in range(max(3, settings.people // 5)))
     entities = {
-        "person": tuple(_person(number, parts, rng) for number in range(settings.people)),
+        "person": tuple(
+            _person(f"person-{number:03d}", parts.pop(), families[number % len(families)], rng)
+            for number in range(settings.people)
+        ),
         "town": tuple(_thing("town", number, parts, rng) for number in range(towns)),
         "festival": tuple(_thing("festival", number, parts, rng) for number in range(festivals)),
         "dish": tuple(_thing("dish", number, parts, rng) for number in range(dishes)),
@@ -108,23 +114,21 @@ def build_world(settings: SamplewebSettings, seed: int) -> World:
         by_subject={key: tuple(found) for key, found in subjects.items()},
         friends={person.key: circle[(place + 1) % len(circle)] for place, person in enumerate(circle)},
         by_value={key: tuple(found) for key, found in values.items()},
+        families=families,
         spare=tuple(parts),
     )
 
 
 def fresh_person(world: World, number: int, rng: random.Random) -> tuple[Entity, list[Fact]]:
     """A person for one page, with made-up attributes; bears no name of the world's people."""
-    given, family = rng.sample(world.spare, 2)
-    name = Word(f"{given.en} {family.en}", f"{given.zh}·{family.zh}")
-    entity = Entity(f"fresh-{number}", "person", name, given, rng.choice("fm"))
+    entity = _person(f"fresh-{number}", rng.choice(world.spare), rng.choice(world.families), rng)
     relations = rng.sample(RELATIONS["person"], 4)
     return entity, [Fact("", entity, relation, rng.choice(world.values(relation)), "fresh") for relation in relations]
 
 
-def _person(number: int, parts: list[Word], rng: random.Random) -> Entity:
-    given, family = parts.pop(), parts.pop()
+def _person(key: str, given: Word, family: Word, rng: random.Random) -> Entity:
     name = Word(f"{given.en} {family.en}", f"{given.zh}·{family.zh}")
-    return Entity(f"person-{number:03d}", "person", name, given, rng.choice("fm"))
+    return Entity(key, "person", name, given, rng.choice("fm"))
 
 
 def _thing(kind: str, number: int, parts: list[Word], rng: random.Random) -> Entity:

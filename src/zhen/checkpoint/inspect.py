@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from zhen.checkpoint import names, strictjson
-from zhen.checkpoint.reader import INDEX, Checkpoint, open_checkpoint, read_config, read_index
+from zhen.checkpoint.reader import INDEX, Checkpoint, open_checkpoint, read_config, read_index, weights
 from zhen.errors import ZhenError
 from zhen.model.architecture import Difference, Topic, differences
 from zhen.model.config import from_config_json
@@ -82,7 +82,7 @@ class _Stored(NamedTuple):
 def _summary(
     config: Mapping[str, Any], stored: _Stored, naming: str, found: list[Difference], remote_code: list[str]
 ) -> Summary:
-    number = _Numbers(config)
+    number = _Numbers(config or _config_by_shapes(stored, naming))
     layers, heads, kv_heads, head_size = number.layers, number.heads, number.kv_heads, number.head_size
     family = _family(config, naming, found)
     rotary = config.get("rope_parameters") or config.get("rope_scaling")
@@ -139,6 +139,21 @@ class _Numbers:
         return None
 
 
+def _config_by_shapes(stored: _Stored, naming: str) -> dict[str, int]:
+    """What the shapes alone say, for files without a config.json; how a layer is cut into heads they don't."""
+    if naming == names.UNKNOWN or not stored.shapes:
+        return {}
+    found = {
+        "num_hidden_layers": len({name.split(".")[2] for name in stored.names if name.startswith("model.layers.")})
+    }
+    for name, keys in (
+        ("model.embed_tokens.weight", ("vocab_size", "hidden_size")),
+        ("model.layers.0.mlp.up_proj.weight", ("intermediate_size", "hidden_size")),
+    ):
+        found |= dict(zip(keys, stored.shapes.get(name, ()), strict=False))
+    return found
+
+
 def _index_without_weights(folder: Path) -> Path | None:
     """The index file of a folder whose weights aren't there, or lie in pickles."""
     for index in (folder / INDEX, folder / "pytorch_model.bin.index.json"):
@@ -147,7 +162,7 @@ def _index_without_weights(folder: Path) -> Path | None:
             present = [shard for shard in shards if (folder / shard).exists()]
             if index.name == INDEX:
                 return None if present else index
-            if not any(folder.glob("*.safetensors")):
+            if not weights(folder):
                 return index
     return None
 
@@ -240,6 +255,8 @@ def _count(config: Mapping[str, Any], stored: _Stored, family: str) -> tuple[int
     """Parameters, and where tensors and config.json disagree."""
     skipped = [name for name in stored.names if names.SKIPPED.fullmatch(name)]
     notes = [f"{len(skipped)} rotary_emb.inv_freq constants are stored; loaders skip them"] if skipped else []
+    if not config:
+        notes.append("no config.json: activation, heads and positions are unknown")
     expected = None
     if family == "llama" and config:
         try:

@@ -82,4 +82,6 @@ def rename(names: Iterable[str], source: str, target: str) -> dict[str, str]:
 def _numbered(name: str) -> tuple[str, str]:
     """`name` with its layer's number replaced by N, and the number."""
     found = _NUMBER.search(name)
-    return (_NUMBER.sub("N", name, count=1), found[0]) if found else (name, "")
+    if found:
+        return _NUMBER.sub("N", name, count=1), found[0]
+    return ("" if ".N." in name else name), ""  # the letter itself stands for no layer

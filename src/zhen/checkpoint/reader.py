@@ -85,6 +85,8 @@ def read_index(file: Path, suffix: str = ".safetensors") -> tuple[dict[str, str]
     names = value.get("weight_map") if isinstance(value, dict) else None
     if not isinstance(names, dict):
         raise ZhenError("no weight_map", expected="a table of tensor name to file name", file=file)
+    if not names:
+        raise ZhenError("no tensors in weight_map", expected="at least one", file=file)
     for name, shard in names.items():
         if not isinstance(shard, str) or not _plain(shard) or not shard.endswith(suffix):
             expected = f"a plain file name ending in {suffix}"
@@ -106,7 +108,7 @@ def _folder_headers(folder: Path) -> tuple[list[Header], list[str]]:
         return _sharded(index)
     if single.exists():
         return [read_header(single)], []
-    files = sorted(folder.glob("*.safetensors"))
+    files = weights(folder)
     if len(files) != 1:
         raise ZhenError(
             f"{len(files)} .safetensors files and no {INDEX}" if files else "no .safetensors files",
@@ -115,6 +117,11 @@ def _folder_headers(folder: Path) -> tuple[list[Header], list[str]]:
             hint=_other_weights(folder),
         )
     return [read_header(files[0])], []
+
+
+def weights(folder: Path) -> list[Path]:
+    """The safetensors files in `folder`, without what a killed writer left (those begin with a dot)."""
+    return sorted(file for file in folder.glob("*.safetensors") if not file.name.startswith("."))
 
 
 def _other_weights(folder: Path) -> str | None:
@@ -140,7 +147,7 @@ def _sharded(index: Path) -> tuple[list[Header], list[str]]:
     notes = []
     if type(stated) is not int or stated != actual:
         notes.append(f"{INDEX} states total_size {stated}; the tensors have {actual} bytes")
-    if unused := sorted({file.name for file in index.parent.glob("*.safetensors")} - by_shard.keys()):
+    if unused := sorted({file.name for file in weights(index.parent)} - by_shard.keys()):
         notes.append(f"not in {INDEX}: " + ", ".join(unused))
     return headers, notes
 

@@ -1,0 +1,169 @@
+"""Inspection: real published configs and indexes, saved models, bare files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
+
+from zhen.checkpoint.inspect import Summary, inspect_checkpoint
+from zhen.checkpoint.names import rename
+from zhen.errors import ZhenError
+from zhen.model.config import PRESETS, to_config_json
+
+KEYS = [
+    *("family", "naming", "differences", "layers", "hidden_size", "heads", "kv_heads", "head_size"),
+    *("intermediate_size", "vocab_size", "max_positions", "rope_theta", "rope_scaling", "tied_embeddings"),
+    *("parameters", "tensors", "bytes", "dtypes", "remote_code", "kv_bytes_per_token"),
+]
+
+
+def save(folder: Path, **changes: object) -> LlamaForCausalLM:
+    config = msgspec.structs.replace(PRESETS["micro"], vocab_size=70, num_attention_heads=4, num_key_value_heads=2)
+    model = LlamaForCausalLM(LlamaConfig(**to_config_json(config, "bfloat16") | changes)).bfloat16()
+    model.save_pretrained(folder)
+    return model
+
+
+def test_the_keys_are_the_contract() -> None:
+    assert list(Summary.__struct_fields__)[: len(KEYS)] == KEYS
+
+
+def test_a_saved_model_is_described(tmp_path: Path) -> None:
+    theirs = save(tmp_path)
+    s = inspect_checkpoint(tmp_path)
+    assert (s.family, s.naming, s.differences, s.remote_code, s.notes) == ("llama", "llama", [], [], [])
+    assert s.parameters == sum(p.numel() for p in theirs.parameters())
+    assert s.bytes == 2 * s.parameters
+    assert s.dtypes == {"BF16": s.tensors}
+    assert (s.layers, s.heads, s.kv_heads, s.head_size, s.vocab_size) == (2, 4, 2, 16, 70)
+    assert s.tied_embeddings is True
+    assert s.kv_bytes_per_token == 2 * 2 * 2 * 16 * 2
+    assert inspect_checkpoint(tmp_path / "model.safetensors") == s
+
+
+# what the models' own cards and code say
+REAL = {
+    "llama-2-7b-chat": ("llama", "llama", set()),
+    "internlm-20b": ("llama", "llama", set()),
+    "open-llama-zh-en-3b": ("llama", "llama", set()),
+    "yi-1.5-6b-slerp": ("llama", "llama", set()),
+    "baichuan2-13b-chat": ("baichuan", "unknown", {"attention", "position"}),
+    "falcon-180b-chat": ("falcon", "unknown", {"attention", "activation", "normalisation"}),
+    "qwen-72b": ("qwen", "unknown", {"attention"}),
+    "wizardlm-2-8x22b": ("mixtral", "unknown", {"activation"}),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_published_models_are_told_apart(name: str, shared_data: Path) -> None:
+    s = inspect_checkpoint(shared_data / "models" / name)
+    assert (s.family, s.naming, {d.partition(":")[0] for d in s.differences}) == REAL[name]
+    assert any("weights are missing" in note for note in s.notes)
+    assert bool(s.remote_code) == (name in ("baichuan2-13b-chat", "qwen-72b"))
+
+
+@pytest.mark.parametrize(("name", "width"), [("llama-2-7b-chat", 2), ("internlm-20b", 2), ("yi-1.5-6b-slerp", 2)])
+def test_parameters_by_config_agree_with_the_bytes_of_the_published_index(
+    name: str, width: int, shared_data: Path
+) -> None:
+    s = inspect_checkpoint(shared_data / "models" / name)
+    assert s.parameters is not None
+    assert s.parameters * width == s.bytes
+
+
+def test_old_rotary_constants_are_counted_apart(shared_data: Path) -> None:
+    s = inspect_checkpoint(shared_data / "models" / "open-llama-zh-en-3b")
+    assert s.tensors == 26 * 10 + 3
+    assert s.parameters is not None
+    assert s.bytes == 4 * (s.parameters + 26 * s.hidden_size // s.heads // 2)
+    assert any("26 rotary_emb.inv_freq" in note for note in s.notes)
+
+
+def test_a_copy_of_llama_under_other_names_is_llama(tmp_path: Path) -> None:
+    save(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    names = rename(tensors, "llama", "yi")
+    save_file({names[name]: tensor for name, tensor in tensors.items()}, tmp_path / "model.safetensors")
+    edit(tmp_path, model_type="Invented", architectures=["InventedForCausalLM"], auto_map={"AutoModel": "other--x.Y"})
+    s = inspect_checkpoint(tmp_path)
+    assert (s.family, s.naming, s.differences) == ("llama", "yi", [])
+    assert s.remote_code == ["config.json auto_map AutoModel: other--x.Y"]
+    assert s.notes == []
+
+
+def test_experts_are_a_difference(tmp_path: Path) -> None:
+    config = MixtralConfig(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
+        vocab_size=20, num_local_experts=2,
+    )  # fmt: skip
+    MixtralForCausalLM(config).save_pretrained(tmp_path)
+    s = inspect_checkpoint(tmp_path)
+    assert s.family == "mixtral"
+    assert any(d.startswith("activation: ") for d in s.differences)
+
+
+def test_biases_are_a_difference(tmp_path: Path) -> None:
+    save(tmp_path, attention_bias=True)
+    s = inspect_checkpoint(tmp_path)
+    assert s.family != "llama"
+    assert [d.partition(":")[0] for d in s.differences] == ["attention", "attention"]
+
+
+def test_shapes_that_differ_from_the_config_are_noted(tmp_path: Path) -> None:
+    save(tmp_path)
+    edit(tmp_path, vocab_size=80, intermediate_size=97)
+    notes = inspect_checkpoint(tmp_path).notes
+    assert "model.embed_tokens.weight has shape [70, 32], config.json says [80, 32]" in notes
+    assert notes[-1] == "4 more shapes differ"
+    edit(tmp_path, vocab_size=70, intermediate_size=96, num_hidden_layers=3)
+    assert inspect_checkpoint(tmp_path).notes == ["9 tensors missing, the first model.layers.2.input_layernorm.weight"]
+
+
+def test_a_bare_file_tells_what_its_headers_tell(tmp_path: Path) -> None:
+    save(tmp_path)
+    (tmp_path / "config.json").unlink()
+    s = inspect_checkpoint(tmp_path)
+    assert (s.naming, s.layers, s.hidden_size, s.vocab_size, s.intermediate_size) == ("llama", 2, 32, 70, 96)
+    assert s.heads is None
+    assert any("no config.json" in note for note in s.notes)
+
+
+def test_pickled_weights_are_never_opened(tmp_path: Path) -> None:
+    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04cos\nsystem\n.")
+    index = {"weight_map": {"lm_head.weight": "pytorch_model.bin"}}
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    assert "pickles, which are never opened" in inspect_checkpoint(tmp_path).notes[0]
+    (tmp_path / "pytorch_model.bin.index.json").unlink()
+    with pytest.raises(ZhenError, match=r"no \.safetensors"):
+        inspect_checkpoint(tmp_path)
+
+
+def test_code_beside_the_weights_is_listed_and_never_run(tmp_path: Path) -> None:
+    save(tmp_path)
+    (tmp_path / "modeling_yi.py").write_text("raise SystemExit(1)")
+    assert inspect_checkpoint(tmp_path).remote_code == ["modeling_yi.py"]
+
+
+def test_a_missing_shard_among_others_is_an_error(tmp_path: Path) -> None:
+    save(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "a.safetensors")
+    names = dict.fromkeys(load_file(tmp_path / "a.safetensors"), "a.safetensors") | {"x": "b.safetensors"}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    with pytest.raises(ZhenError, match=r"b\.safetensors: missing"):
+        inspect_checkpoint(tmp_path)
+
+
+def edit(folder: Path, **keys: object) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | keys))
+
+
+def test_zero_weights_do_not_matter(tmp_path: Path) -> None:
+    save_file({"model.norm.weight": torch.zeros(0)}, tmp_path / "model.safetensors")
+    assert inspect_checkpoint(tmp_path).parameters == 0

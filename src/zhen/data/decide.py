@@ -43,9 +43,7 @@ def judge(signals: Path, settings: RulesSettings) -> UnitVerdict:
     """Apply the table of rules to one unit's signals."""
     table = pq.read_table(signals)
     rows = table.num_rows
-    verdict = UnitVerdict(
-        table, np.full(rows, -1, np.int64), np.zeros(rows, np.float32), np.zeros(rows, np.float32)
-    )
+    verdict = UnitVerdict(table, np.full(rows, -1, np.int64), np.zeros(rows, np.float32), np.zeros(rows, np.float32))
     columns = {"lang": np.array(table["lang"].to_pylist(), dtype=np.str_)}
     for index, rule in enumerate(RULES):
         columns[rule.signal] = table[rule.signal].to_numpy()
@@ -66,7 +64,7 @@ def remove_duplicates(verdicts: list[UnitVerdict], ray: str | None) -> None:
         parts.append(kept.append_column("place", pa.array(place(unit, rows))))
     places, copies = exact_duplicates(pa.concat_tables(parts).combine_chunks(), ray)
     bounds = np.searchsorted(places, [place(unit, np.zeros(1, np.int64))[0] for unit in range(len(verdicts) + 1)])
-    for verdict, begin, end in zip(verdicts, bounds, bounds[1:], strict=False):
+    for verdict, begin, end in zip(verdicts, bounds[:-1], bounds[1:], strict=True):
         rows = (places[begin:end] & np.uint64(0xFFFF_FFFF)).astype(np.int64)
         verdict.removed_by[rows] = len(RULES)
         verdict.values[rows] = copies[begin:end]

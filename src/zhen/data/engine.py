@@ -40,7 +40,7 @@ class _Worker:
             die_with_parent()
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops at a safe point
 
-    @daft.method.batch(return_dtype=daft.DataType.string())
+    @daft.method.batch(return_dtype=daft.DataType.string())  # type: ignore[untyped-decorator]
     def __call__(self, jobs: daft.Series) -> list[str]:
         return [self._one(job) for job in jobs.to_pylist()]
 

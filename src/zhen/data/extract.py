@@ -30,9 +30,7 @@ def good_text(html: str) -> str:
     """The main content as trafilatura sees it (fast mode, without comments), or nothing."""
     import trafilatura
 
-    return (
-        trafilatura.extract(html, fast=True, include_comments=False, include_tables=True, deduplicate=False) or ""
-    )
+    return trafilatura.extract(html, fast=True, include_comments=False, include_tables=True, deduplicate=False) or ""
 
 
 def serve(requests: IO[bytes], answers: IO[bytes]) -> None:

@@ -80,8 +80,8 @@ def _impossible(text: str) -> float:
 
 
 def clean(text: str) -> tuple[str, bool]:
-    """The form in which text is kept, and whether NFC changed it: NFC, LF line ends, no control characters, no blanks at line ends,
-    at most one empty line in a row. NFKC is not used: it would fold full-width punctuation."""
+    """The form in which text is kept, and whether NFC changed it: NFC, LF line ends, no control characters, no
+    blanks at line ends, at most one empty line in a row. Not NFKC: it would fold full-width punctuation."""
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     text = _CONTROLS.sub("", text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from zhen.data.settings import Columns
 
@@ -43,7 +44,6 @@ class Skipped(Struct, frozen=True):
 Item = Page | Lost | Skipped
 
 
-
 class Window(Struct, frozen=True):
     """Part of an unpacked file of lines: the lines that begin in [begin, end)."""
 
@@ -59,7 +59,9 @@ def page_from(values: dict[str, Any], columns: Columns, at: int) -> Page | str:
     key = text_key or html_key or "text"
     value = values.get(key)
     if value is None:
-        return f"{key} is null" if key in values else f"no {key!r} (there are {', '.join(sorted(values)[:8]) or 'none'})"
+        return (
+            f"{key} is null" if key in values else f"no {key!r} (there are {', '.join(sorted(values)[:8]) or 'none'})"
+        )
     if not isinstance(value, str | bytes):
         return f"{key} is of type {type(value).__name__}, not text"
     if isinstance(value, str) and not value.isascii():
@@ -68,12 +70,15 @@ def page_from(values: dict[str, Any], columns: Columns, at: int) -> Page | str:
         except UnicodeEncodeError:
             return f"{key} holds a lone surrogate"
     url, license_name = values.get(columns.url), values.get(columns.license)
-    common = {
-        "url": url if isinstance(url, str) else "",
-        "license": license_name if isinstance(license_name, str) else "",
-        "at": at,
-    }
-    if html_key:
-        encoded = value.encode("utf-8") if isinstance(value, str) else value
-        return Page(encoded, "", charset="utf-8" if isinstance(value, str) else None, **common)
-    return Page(None, value, **common)
+    page = Page(
+        None,
+        value,
+        url=url if isinstance(url, str) else "",
+        license=license_name if isinstance(license_name, str) else "",
+        at=at,
+    )
+    if not html_key:
+        return page
+    if isinstance(value, str):
+        return replace(page, html=value.encode("utf-8"), text="", charset="utf-8")
+    return replace(page, html=value, text="")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import IO, NamedTuple, Protocol
 
 import zstandard
@@ -110,14 +110,14 @@ def unpack(file: IO[bytes], size: int, packing: str | None, accept: re.Pattern[b
             member = ended
             continue
         file.seek(member)
-        if not file.read(size - member).strip(b"\0") if size - member <= PIECE else False:
-            return  # padding
+        if size - member <= PIECE and not file.read().strip(b"\0"):
+            return  # zeros behind the last member are padding
         begin = _next_member(file, member + 1, packing, accept)
         yield Gap(member, (begin or size) - member, reason)
         member = begin or size
 
 
-def _member(file: IO[bytes], member: int, packing: str) -> Iterator[Piece]:
+def _member(file: IO[bytes], member: int, packing: str) -> Generator[Piece, None, tuple[int, str | None]]:
     """Unpack one member; returns where it ended, and None or what is wrong with it."""
     decoder = _DECODERS[packing]()
     position = member

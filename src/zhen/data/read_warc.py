@@ -233,7 +233,8 @@ def _http(block: bytes) -> tuple[int, str, bytes]:
 
 def _dechunk(body: bytes) -> bytes:
     """RFC 9112, 7.1. A body that does not begin with a chunk was stored unchunked, as many archives do."""
-    parts, place = [], 0
+    parts: list[bytes] = []
+    place = 0
     while True:
         end = body.find(b"\n", place)
         size = body[place : max(end, place)].split(b";")[0].strip()

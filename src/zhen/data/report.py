@@ -49,7 +49,7 @@ def merge_funnels(parts: Iterable[Funnel]) -> Funnel:
 
 
 def funnel_table(funnel: Funnel, limits: Mapping[str, Any]) -> dict[str, Any]:
-    """`funnel.json`: the rules in order with their thresholds, and the counts."""
+    """`funnel.json`: the rules in order with their thresholds, and the counts (rule null: kept)."""
     rules = [
         {
             "rule": rule.name,
@@ -62,10 +62,16 @@ def funnel_table(funnel: Funnel, limits: Mapping[str, Any]) -> dict[str, Any]:
         for rule in RULES
     ]
     counts = [
-        {"source": source, "lang": lang, "rule": rule, "documents": documents, "bytes": size}
+        {
+            "source": source,
+            "lang": lang,
+            "rule": None if rule == "kept" else rule,
+            "documents": documents,
+            "bytes": size,
+        }
         for (source, lang, rule), (documents, size) in funnel.items()
     ]
-    return {"rules": rules, "counts": counts}
+    return {"rules": rules, "rows": counts}
 
 
 def decide_figures(funnel: Funnel) -> Figures:

@@ -84,7 +84,7 @@ RULES = (
         settings={"*": "min_letters"},
         thresholds={"*": 0.6},
         signals=signals.letters,
-        source="after Gopher (Rae et al. 2021, A.1.1): 0.8 of the words hold a letter; by characters, for both languages",
+        source="after Gopher (Rae et al. 2021, A.1.1): of the words 0.8 hold a letter; here of characters",
     ),
     Rule(
         name="duplicate-lines",

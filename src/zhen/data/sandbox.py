@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import select
-import signal
 import subprocess
 import sys
 import time
@@ -50,7 +49,8 @@ class Extractor:
                 start_new_session=True,
             )
         process = self._process
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         try:
             process.stdin.write(HEADER.pack(kind, seconds, len(html)) + html)
             process.stdin.flush()

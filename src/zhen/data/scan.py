@@ -161,14 +161,18 @@ class _Scan:
             found, meta["extractor"] = self._extract(text)
             if found is None:
                 seconds = self.job.page_seconds
-                return Lost(page.at, len(page.html), f"extraction crashed or took {seconds:g} CPU seconds", unpacked=True)
+                return Lost(
+                    page.at, len(page.html), f"extraction crashed or took {seconds:g} CPU seconds", unpacked=True
+                )
             text = found
         text, changed = clean(text)
         if not text.strip():
             return None
         self.statistics.normalised += changed
         self.texts.append(text)
-        self.rows.append((page.url, source.name, page.license or source.license, msgspec.json.encode(meta, order="sorted").decode()))
+        self.rows.append(
+            (page.url, source.name, page.license or source.license, msgspec.json.encode(meta, order="sorted").decode())
+        )
         self.characters += len(text)
         if len(self.texts) >= BATCH or self.characters >= BATCH_CHARACTERS:
             self._flush()

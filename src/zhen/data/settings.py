@@ -12,7 +12,8 @@ SAMPLEWEB = "sampleweb"
 """The `path` that means the built-in web."""
 
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+Name = Annotated[str, Meta(pattern=r"^[^./\s][^/\x00-\x1f]*$")]
+"""Sources give folders their names."""
 
 
 class Columns(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,10 +33,11 @@ class Source(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One place that text comes from; `[[data.sources]]`."""
 
     name: Name
-    """What mixtures, shards and figures call it: letters, digits, `_`, `-`."""
+    """What mixtures, shards and figures call it; no slash, no dot in front."""
     path: str
     """`sampleweb`, a folder (with all below it), a glob, a file, or a URL (http, https, s3, hf); `${VARIABLE}` is
-    replaced by the environment's. Formats by name: .warc .wet .jsonl .parquet .html .htm .txt .md, .gz or .zst behind."""
+    replaced by the environment's. Formats by name: .warc .wet .jsonl .parquet .html .htm .txt .md, packed as .gz or
+    .zst."""
     license: str = "unknown"
     """The licence of documents that name none of their own."""
     columns: Columns | None = None
@@ -71,7 +73,7 @@ class RulesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class DataSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The section `[data]`."""
 
-    sources: Annotated[tuple[Source, ...], Meta(min_length=1)]
+    sources: tuple[Source, ...] = ()
     """Where text comes from, in the order in which equal documents are preferred."""
     extract: ExtractSettings = ExtractSettings()
     rules: RulesSettings = RulesSettings()
@@ -82,11 +84,11 @@ class DataSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def problems(self) -> Iterator[tuple[str, str, str]]:
         """Combinations that cannot be meant: (field, found, expected)."""
-        for name, count in Counter(source.name for source in self.sources).items():
-            if count > 1:
-                yield "sources", f"{count} sources are named {name!r}", "a name of its own for each source"
-        for source in self.sources:
-            if source.columns and source.columns.text and source.columns.html:
-                yield "sources", f"source {source.name!r} names a text and an html column", "one of the two"
+        counts = Counter(source.name for source in self.sources)
+        for index, source in enumerate(self.sources):
+            if counts[source.name] > 1:
+                yield f"sources.{index}.name", f'"{source.name}"', "a name that no other source has"
             if not source.path.strip():
-                yield "sources", f"source {source.name!r} has an empty path", "a folder, a glob, a file or a URL"
+                yield f"sources.{index}.path", '""', "a folder, a glob, a file or a URL"
+            if source.columns and source.columns.text and source.columns.html:
+                yield f"sources.{index}.columns", "a text and an html column", "one of the two"

@@ -152,9 +152,7 @@ def _remote_files(path: str, name: str) -> list[SourceFile]:
     except Exception as error:  # each file system has errors of its own kind; all mean the same here
         raise ZhenError(f"source {name!r} cannot be reached: {error}", file=path, place="data.sources") from error
     return [
-        SourceFile(
-            os.path.relpath(key, base), system.unstrip_protocol(key), info.get("size"), _revision(info)
-        )
+        SourceFile(os.path.relpath(key, base), system.unstrip_protocol(key), info.get("size"), _revision(info))
         for key, info in infos.items()
         if info.get("type") != "directory"
     ]

@@ -137,7 +137,9 @@ def _nothing_read(folder: Path, source: Source) -> ZhenError:
         expected="at least one page or text",
         file=source.path,
         place="data.sources",
-        hint="columns = { text = \"…\" } says which column holds the text" if any("no '" in r or "column" in r for r in reasons) else None,
+        hint='columns = { text = "…" } says which column holds the text'
+        if any("no '" in r or "column" in r for r in reasons)
+        else None,
     )
 
 

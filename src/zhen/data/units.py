@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from msgspec import Struct
@@ -62,10 +63,7 @@ def _parts(source: int, file: SourceFile, size: int) -> list[Part]:
     if file.remote or length <= size or file_format(file.path) != ("jsonl", None):
         return [Part(source, file.path, file.location, length)]
     bounds = [*range(0, length - size // 2, size), length]
-    return [
-        Part(source, file.path, file.location, end - begin, Window(begin, end))
-        for begin, end in zip(bounds, bounds[1:], strict=False)
-    ]
+    return [Part(source, file.path, file.location, end - begin, Window(begin, end)) for begin, end in pairwise(bounds)]
 
 
 def plan_table(units: Sequence[Unit], names: Sequence[str], others: Sequence[dict[str, int]]) -> dict[str, Any]:

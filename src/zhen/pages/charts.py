@@ -39,7 +39,7 @@ def line_chart(lines: Sequence[Line], *, x: str, y: str, caption: str, log_y: bo
     """Lines over one pair of axes, labelled `x` and `y`, with a legend. Points beyond POINTS a line are left out."""
     thinned = [(line, thin(line.points, POINTS)) for line in lines if line.points]
     svgs = [_draw(thinned, x, y, log_y, width) for width in (WIDE, NARROW)]
-    rows = [(line.name, f"{at:,.6g}", f"{value:.4g}") for line, points in thinned for at, value in thin(points, 12)]
+    rows = [(line.name, f"{at:,.0f}", f"{value:.4g}") for line, points in thinned for at, value in thin(points, 12)]
     return Chart(svgs[0], svgs[1], caption, Table(["line", x, y], rows))
 
 
@@ -53,17 +53,22 @@ def thin(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, 
 def _draw(lines: Sequence[tuple[Line, Sequence[tuple[float, float]]]], x: str, y: str, log_y: bool, width: int) -> str:
     rows = [{"x": at, "y": value, "line": line.name} for line, points in lines for at, value in points]
     names = [line.name for line, _ in lines]
-    per_row = 4 if width > NARROW else 2
-    legend = altair.Legend(orient="top", title=None, columns=per_row, symbolType="stroke", labelLimit=0)
+    per_row = 3 if width > NARROW else 2
+    end = max(at for _, points in lines for at, _ in points)
+    legend = altair.Legend(
+        orient="top", title=None, columns=per_row, symbolType="stroke", labelLimit=0, columnPadding=24
+    )
 
     def scale(values: Sequence[object]) -> altair.Scale:
         return altair.Scale(domain=names, range=list(values))
 
+    # "0M" is what the format makes of zero
+    axis = altair.Axis(tickCount=width // 110, format="~s", labelExpr="datum.value ? datum.label : '0'")
     chart = (
         altair.Chart(altair.Data(values=rows), width=width - 60, height=HEIGHT, background="#00fa00")
         .mark_line(interpolate="linear", clip=True)
         .encode(
-            x=altair.X("x:Q", title=x, axis=altair.Axis(tickCount=width // 110, format="~s")),
+            x=altair.X("x:Q", title=x, axis=axis, scale=altair.Scale(domain=[0, end], nice=False)),
             y=altair.Y("y:Q", title=y, scale=altair.Scale(type="log" if log_y else "linear", zero=False, nice=True)),
             color=altair.Color("line:N", scale=scale([f"#0000f{line.colour}" for line, _ in lines]), legend=legend),
             strokeDash=altair.StrokeDash(

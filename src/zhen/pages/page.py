@@ -73,7 +73,9 @@ def _markdown(part: Part) -> Iterator[str]:
         case Verdict(state, text):
             yield f"**{ {True: '✓ ', False: '✗ ', None: ''}[state] }{_escape(text)}**"
         case Facts(rows):
-            yield "\n".join(f"- **{_escape(label)}**: {_escape(text)}" for label, text in rows)
+            yield "\n".join(
+                f"- **{_escape(label)}**: {_escape(text)}" if label else f"- {_escape(text)}" for label, text in rows
+            )
         case Table():
             yield _table(part)
         case Bars(rows):
@@ -81,9 +83,9 @@ def _markdown(part: Part) -> Iterator[str]:
         case Chart(_, _, caption, points):
             yield _escape(caption)
             yield _table(points)
-        case Excerpt(label, prompt, text, _):
-            yield f"{_escape(label)}:"
-            yield "\n".join("> " + _escape(line) for line in f"{prompt}⟶{text}".splitlines())
+        case Excerpt(prompt, texts, _):
+            yield "\n".join("> " + _escape(line) for line in prompt.splitlines())
+            yield "\n".join(f"- {_escape(label)}: {_escape(' '.join(text.split()))}" for label, text in texts)
         case Code(text):
             fence = "`" * max(3, 1 + max(map(len, _runs(text)), default=0))
             yield f"{fence}\n{text}\n{fence}"

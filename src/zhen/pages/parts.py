@@ -60,11 +60,10 @@ class Chart:
 
 @dataclass(frozen=True)
 class Excerpt:
-    """A text that a model wrote after a prompt, with what is said about it."""
+    """Texts that go on from one prompt: (what or when, text) each."""
 
-    label: str
     prompt: str
-    text: str
+    texts: Sequence[tuple[str, str]]
     lang: str = ""
 
 

@@ -73,15 +73,17 @@ def _funnel(run: Run) -> Iterator[Part]:
     kept = sum(drop.documents for drop in drops if not drop.rule)
     rules = left_out(drops)
     yield Text(f"{read:,} documents were read. A document is left out by the first rule that it breaks.")
-    yield Bars([(rule, count / read, f"{count:,} · {count / read:.1%}") for rule, count in [("kept", kept), *rules]])
-    langs = sorted({drop.lang for drop in drops})
+    yield Bars(
+        [(rule, count / read, f"{count:,} · {100 * count / read:.1f} %") for rule, count in [("kept", kept), *rules]]
+    )
+    langs, where = sorted({drop.lang for drop in drops}), run.thresholds()
     rows = []
     for rule in ["", *(rule for rule, _ in rules)]:
         cells = [[drop for drop in drops if drop.rule == rule and drop.lang == lang] for lang in langs]
         counts = [sum(drop.documents for drop in cell) for cell in cells]
         total = sum(drop.bytes for cell in cells for drop in cell)
-        rows.append((rule or "kept", *(f"{count:,}" for count in counts), size(total)))
-    yield Table(("rule", *(language(lang) for lang in langs), "text"), rows)
+        rows.append((rule or "kept", where.get(rule, ""), *(f"{count:,}" for count in counts), size(total)))
+    yield Table(("rule", "keeps", *(language(lang) for lang in langs), "text"), rows)
     sources = sorted({drop.source for drop in drops})
     if len(sources) > 1:
         yield Table(("source", "read", "kept"), [_source_row(run, source) for source in sources])
@@ -143,7 +145,7 @@ def _held_out(run: Run) -> Iterator[Part]:
     ]
     margins = [record.figures.get(MARGIN + lang) for lang in langs]
     if any(margins):
-        rows.append(("margin over the 5-gram model, %", *(_cell(margin) for margin in margins)))
+        rows.append(("margin over the 5-gram model, %", *(_cell(margin, 1) for margin in margins)))
     yield Table(("", *(language(lang) for lang in langs)), rows)
 
 
@@ -153,11 +155,11 @@ def _model_name(model: str) -> str:
     return names.get(model) or (f"{stage}, step {step}" if step else stage)
 
 
-def _cell(figure: Figure | None) -> str:
+def _cell(figure: Figure | None, decimals: int = 3) -> str:
     if figure is None or not isinstance(figure.value, int | float):
         return "–"
-    error = f" ± {figure.stderr:.3f}" if figure.stderr is not None else ""
-    return f"{figure.value:.3f}{error}"
+    error = f" ± {figure.stderr:.{decimals}f}" if figure.stderr is not None else ""
+    return f"{figure.value:.{decimals}f}{error}"
 
 
 def _samples(run: Run) -> Iterator[Part]:
@@ -168,26 +170,17 @@ def _samples(run: Run) -> Iterator[Part]:
         yield Text("The beginnings of held-out documents, continued greedily by the model as training went on.")
     shown: set[str] = set()
     for lang, prompt in prompts:
-        excerpts: list[Part] = [
-            Excerpt(_moment(row["step"], last), prompt, row["continuation"], lang)
-            for row in rows
-            if (row["lang"], row["prompt"]) == (lang, prompt)
-        ]
-        if lang in shown:
-            yield Fold(f"{language(lang)}: {prompt}", excerpts)
-        else:
-            yield from excerpts
+        own = [row for row in rows if (row["lang"], row["prompt"]) == (lang, prompt)]
+        excerpt = Excerpt(prompt, [(_moment(row["step"], last), row["continuation"]) for row in own], lang)
+        yield Fold(f"another, {language(lang)}", [excerpt]) if lang in shown else excerpt
         shown.add(lang)
     for row in run.rows("evaluate", "items/pretrain/samples.jsonl"):
-        parts = [
-            Excerpt("the model", row["prompt"], row["text"], row["lang"]),
-            Excerpt("the document itself", row["prompt"], row["original"], row["lang"]),
-        ]
-        yield Fold(f"{language(row['lang'])}, {row['source']}: {row['prompt']}", parts)
+        texts = [("the model", row["text"]), ("the document", row["original"])]
+        yield Fold(f"{language(row['lang'])}, {row['source']}", [Excerpt(row["prompt"], texts, row["lang"])])
 
 
 def _moment(step: int, last: int) -> str:
-    return f"step {step:,} ({step / last:.0%} of the training)" if last else f"step {step:,}"
+    return f"step {step:,} ({100 * step / last:.0f} %)" if last else f"step {step:,}"
 
 
 def _audit(run: Run) -> Iterator[Part]:

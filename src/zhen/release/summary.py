@@ -23,6 +23,10 @@ BITS = "bits_per_byte."
 MARGIN = "margin_over_kneser_ney."
 
 
+SHOWN = 4
+"""Rules that are named in the line of pages."""
+
+
 def language(code: str) -> str:
     """A language's name in English."""
     return LANGUAGES.get(code, code)
@@ -85,12 +89,18 @@ class Run(NamedTuple):
         """What became of the documents, from `funnel.json` of data.decide; empty without that stage."""
         folder = self.stages.get("data.decide")
         path = folder / "funnel.json" if folder else None
-        if path is None or not path.is_file():
-            return []
+        found: dict[str, Any] = json.loads(path.read_bytes()) if path and path.is_file() else {}
         return [
             Drop(row["lang"], row["source"], row["rule"] or "", row["documents"], row["bytes"])
-            for row in json.loads(path.read_bytes())["rows"]
+            for row in found.get("rows", [])
         ]
+
+    def thresholds(self) -> dict[str, str]:
+        """Rule -> what it keeps, in words: `characters ≥ 150 (zh: 50)`."""
+        folder = self.stages.get("data.decide")
+        path = folder / "funnel.json" if folder else None
+        found: dict[str, Any] = json.loads(path.read_bytes()) if path and path.is_file() else {}
+        return {rule["rule"]: _kept_where(rule) for rule in found.get("rules", [])}
 
     def rows(self, stage: str | None, file: str) -> list[dict[str, Any]]:
         """The rows of a JSONL file of a stage; none where it is missing."""
@@ -102,6 +112,15 @@ class Run(NamedTuple):
         folder = self.stages.get("release")
         path = folder / "audit.json" if folder else None
         return list(json.loads(path.read_bytes())["findings"]) if path and path.is_file() else []
+
+
+def _kept_where(rule: Mapping[str, Any]) -> str:
+    sign = "≥" if rule["direction"] == "min" else "≤"
+    limits = {lang: limit for lang, limit in rule["thresholds"].items() if limit is not None}
+    others = [f"{lang}: {limit:g}" for lang, limit in limits.items() if lang != "*"]
+    text = f"{sign} {limits['*']:g}" if "*" in limits else ""
+    more = f" ({', '.join(others)})" if others and text else f"{sign} {', '.join(others)}" if others else ""
+    return f"{rule['unit']} {text}{more}" if limits else "not used"
 
 
 def summary_rows(records: Mapping[str, Record], stages: Mapping[str, Path]) -> list[tuple[str, str]]:
@@ -159,10 +178,19 @@ def _pages(run: Run) -> str:
     if not read:
         return ""
     kept = sum(drop.documents for drop in drops if not drop.rule)
-    text = f"{read:,} read → {kept:,} kept ({kept / read:.0%})"
-    reasons = [f"{count:,} by {rule}" for rule, count in left_out(drops)]
-    shown = ", ".join(reasons[:4]) + (f", {len(reasons) - 4} rules more" if len(reasons) > 4 else "")
-    return f"{text}; left out: {shown}" if reasons else text
+    text = f"{read:,} read → {kept:,} kept ({100 * kept / read:.0f} %)"
+    lost = [
+        (run.number("data.scan", "records_lost"), "damaged"),
+        (run.number("data.scan", "records_without_page"), "no page"),
+    ]
+    reasons = [(count, f"by {rule}") for rule, count in left_out(drops) if count]
+    shown = [f"{count:,} {reason}" for count, reason in reasons[:SHOWN]]
+    if rest := sum(count for count, _ in reasons[SHOWN:]):
+        shown.append(f"{rest:,} by other rules")
+    if shown:
+        text += f"; left out: {', '.join(shown)}"
+    aside = [f"{count:,.0f} {what}" for count, what in lost if count]
+    return text + (f"; records that gave no text: {', '.join(aside)}" if aside else "")
 
 
 def _tokens(run: Run) -> str:

@@ -64,7 +64,7 @@ class Line:
         self._samples: deque[tuple[float, float]] = deque(maxlen=_RATE_WINDOW)
         self._json = os.environ.get("ZHEN_PROGRESS") == "json"
         self._live = err.is_terminal and not self._json
-        self._shown = 0.0
+        self._shown = 0.0 if self._live else self._started
         self._drawn = False
 
     def update(self, done: float, total: float | None, unit: str, facts: str = "") -> None:
@@ -89,13 +89,13 @@ class Line:
     def note(self, text: str) -> None:
         """Print a lasting line above the live one."""
         self._erase()
-        err.print(text, markup=False)
+        err.print(text, markup=False, soft_wrap=True)
 
     def close(self, summary: str) -> None:
         """Replace the live line by its last word."""
         self._erase()
         seconds = duration(time.monotonic() - self._started)
-        err.print(f"[bold]{self._name:<12}[/bold] {summary}  [dim]{seconds}[/dim]")
+        err.print(f"[bold]{self._name:<12}[/bold] {summary}  [dim]{seconds}[/dim]", soft_wrap=True)
 
     def abandon(self) -> None:
         """Take the live line away without a last word (an error or a stop follows)."""

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from zhen.console import Line, amount
+from zhen.console import Line
 from zhen.errors import Interrupted, ZhenError, did_you_mean
 from zhen.formats.files import TEMPORARY, FolderLock, remove_leftovers, sha256_file, write_json, write_text
 from zhen.formats.record import (
@@ -274,7 +274,7 @@ class Run:
         )
         write_record(item.folder, record)
         (item.folder / ATTEMPTS).unlink()
-        line.close(_summary(record))
+        line.close(context.summary)
         self._log("done", item, seconds=record.seconds)
         return record
 
@@ -401,16 +401,6 @@ def _point(link: Path, target: Path) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
     os.replace(temporary, link)
-
-
-def _summary(record: Record) -> str:
-    """The stage's last word: its first figures."""
-    shown = [
-        f"{name.replace('_', ' ')} {amount(figure.value) if isinstance(figure.value, int | float) else figure.value}"
-        f"{' ' + figure.unit if figure.unit else ''}"
-        for name, figure in list(record.figures.items())[:3]
-    ]
-    return " · ".join(shown)
 
 
 def _now() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +10,7 @@ from typing import Annotated
 import typer
 
 from zhen.cli.launch import relaunch
+from zhen.errors import DONE
 
 
 def command(
@@ -37,13 +37,14 @@ def command(
     Example: zhen run recipes/tiny.toml --set pretrain.tokens=1000000
     """
     relaunch()
-    from zhen.cli.closing import finish, show_plan
     from zhen.recipe import load_recipe
     from zhen.run import Run, plan, select
 
     loaded = load_recipe(recipe, sets or [], data or [])
     folder = out or Path("runs") / loaded.run.name
     if dry_run:
+        from zhen.cli.dryrun import show_plan
+
         return show_plan(loaded, select(plan(loaded, folder), stages or []))
     run = Run(
         loaded,
@@ -53,8 +54,11 @@ def command(
         ray=ray,
     )
     records = run.take(stages or [])
-    status = finish(folder, records, recipe=shlex.quote(str(recipe)))
     if prune:
         for path in run.prune():
             print(f"removed {path}", file=sys.stderr)
-    return status
+    if "release" not in records:
+        return DONE
+    from zhen.cli.closing import finish
+
+    return finish(folder, records)

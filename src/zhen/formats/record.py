@@ -35,8 +35,6 @@ LIBRARIES = [
     "py3langid",
     "sentencepiece",
     "tokenizers",
-    "numba",
-    "scipy",
 ]
 
 

@@ -62,6 +62,8 @@ class Context:
     outputs: dict[str, tuple[Kind, Digest | None]] = field(default_factory=dict)
     inputs: dict[str, Input] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
+    summary: str = ""
+    """The stage's last word on the console, set by it: what it made, in one line a newcomer understands."""
 
     def output(self, path: Path | str, kind: Kind, digest: Digest | None = None) -> None:
         """Declare a file below `folder` as made. Without a digest it is hashed when the stage ends."""

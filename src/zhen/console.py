@@ -41,11 +41,10 @@ def size(count: float) -> str:
 
 
 def amount(value: float) -> str:
-    """A count that a person can compare: thousands separators, `M`/`B` from ten million on."""
-    if abs(value) >= 1e10:
-        return f"{value / 1e9:,.1f} B"
-    if abs(value) >= 1e7:
-        return f"{value / 1e6:,.1f} M"
+    """A count that a person can compare: thousands separators; `M`, `B`, `T` from ten million on."""
+    for unit, scale in (("T", 1e12), ("B", 1e9), ("M", 1e6)):
+        if abs(value) >= (10 * scale if unit == "M" else scale):
+            return f"{value / scale:,.1f} {unit}"
     if isinstance(value, int) or float(value).is_integer() or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:,.1f}"
@@ -133,7 +132,8 @@ class Line:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> Table:
     """A plain table; columns whose cells all start with a digit, sign or dash are aligned right."""
-    made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    headed = any(columns)
+    made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold", show_header=headed)
     for index, column in enumerate(columns):
         cells = [row[index] for row in rows if row[index]]
         numeric = bool(cells) and all(cell[0] in "0123456789+-–−<" for cell in cells)

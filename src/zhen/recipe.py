@@ -153,6 +153,8 @@ def section(recipe: Recipe, dotted: str) -> Any:
     """A value of the recipe by its dotted name; `model` is the resolved configuration. None where it is absent."""
     if dotted == "model":
         return model_config(recipe)
+    if dotted == "model.init":
+        return expand(recipe.model.init) if recipe.model.init is not None else None
     value: Any = recipe
     for part in dotted.split("."):
         if value is None:

@@ -23,7 +23,6 @@ def finish(folder: Path, records: Mapping[str, Record]) -> int:
         err.print(f"[bold]{lang}[/bold]  [dim]{_plain(prompt)}[/dim]{_plain(text)}", highlight=False)
     err.print()
     release = folder / "release"
-    release = folder / "release"
     steps = (
         (f"zhen generate {release} --prompt '…'", "a text of your own"),
         (f"zhen audit {release}", "what the audit checked"),

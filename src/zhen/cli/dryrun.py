@@ -36,7 +36,7 @@ def show_plan(recipe: Recipe, planned: Sequence[Planned]) -> int:
     missing = [item.missing for item in planned if item.missing is not None]
     for error in missing:
         for line in error.lines():
-            err.print(line, markup=False)
+            err.print(line, markup=False, soft_wrap=True)
     return DONE
 
 

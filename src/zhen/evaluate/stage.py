@@ -88,6 +88,11 @@ def evaluate(context: Context) -> Figures:
     context.output("results.json", "result", write_json(context.folder / "results.json", results))
     context.output("timings.json", "log", write_json(context.folder / "timings.json", work.timings))
     shutil.rmtree(context.folder / PARTS, ignore_errors=True)
+    context.summary = f"{len(models)} models on {documents:,} held-out documents" + "".join(
+        f"; {name.rpartition('.')[2]} {figure.value:+.1f} % against a 5-gram model"
+        for name, figure in figures.items()
+        if name.startswith("margin_over_kneser_ney.")
+    )
     return figures
 
 

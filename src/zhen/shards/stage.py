@@ -80,7 +80,12 @@ def tokenize(context: Context) -> Figures:
     for group in held_out_groups(held_out):
         _write_group(work, group, f"{HELD_OUT}/{group.source}")
     context.output(SUMMARY, "result", write_json(context.folder / SUMMARY, _summary(work)))
-    return _figures(work)
+    figures = _figures(work)
+    context.summary = (
+        f"{figures['tokens'].value:,} tokens in {figures['documents'].value:,} documents, "
+        f"{figures['bytes_per_token'].value:.2f} bytes a token"
+    )
+    return figures
 
 
 def kept_groups(files: Sequence[Path]) -> list[Group]:

@@ -53,10 +53,13 @@ def learn(context: Context) -> Figures:
         context.output(name, "result", write_bytes(context.folder / name, content))
         context.line.update(settings.vocab_size, settings.vocab_size, "pieces", f"wrote {name}")
     tokenizer = load_tokenizer(context.folder)
+    measured = bytes_per_token(tokenizer, sample)
+    ratios = ", ".join(f"{name.split('.')[-1]} {figure.value:.2f}" for name, figure in measured.items())
+    context.summary = f"{tokenizer.vocab_size:,} pieces from {drawn / 1e6:,.1f} MB; bytes a token: {ratios}"
     return {
         "vocab_size": Figure(tokenizer.vocab_size, "pieces"),
         "sample": Figure(drawn, "bytes", n=len(sample)),
-        **bytes_per_token(tokenizer, sample),
+        **measured,
     }
 
 
@@ -105,4 +108,6 @@ def _copy(context: Context, folder: Path) -> Figures:
         context.input_hashed(item)
         context.output(item.path, "result", digest)
     context.line.update(len(planned), len(planned), "files")
-    return {"vocab_size": Figure(load_tokenizer(context.folder).vocab_size, "pieces")}
+    size = load_tokenizer(context.folder).vocab_size
+    context.summary = f"{size:,} pieces, those of the checkpoint to go on from"
+    return {"vocab_size": Figure(size, "pieces")}

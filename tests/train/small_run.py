@@ -144,7 +144,7 @@ def die_at_file_operation(number: int) -> None:
 
 
 def attempt(inputs: Path, folder: Path, kind: str, number: int) -> int:
-    """Run in a forked process that dies at its n-th event or file operation. Returns its exit status."""
+    """Run in a forked process that dies at its n-th `event` or `file` operation. Returns its exit status."""
     child = os.fork()
     if child == 0:
         torch.set_num_threads(1)
@@ -156,10 +156,10 @@ def attempt(inputs: Path, folder: Path, kind: str, number: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def main(inputs: Path, folder: Path, kills: list[tuple[str, int]]) -> None:
-    """Make the attempts one after the other on one folder; prints their exit statuses as JSON."""
-    print(json.dumps([attempt(inputs, folder, kind, number) for kind, number in kills]))
+def main(inputs: Path, attempts: list[tuple[str, str, int]]) -> None:
+    """Make the attempts (folder, kind, number) one after the other; prints their exit statuses as JSON."""
+    print(json.dumps([attempt(inputs, Path(folder), kind, number) for folder, kind, number in attempts]))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]))
+    main(Path(sys.argv[1]), json.loads(sys.argv[2]))

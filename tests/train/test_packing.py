@@ -28,7 +28,7 @@ def planted(folder: Path) -> list[int]:
 def test_a_stream_reads_across_shards(tmp_path: Path) -> None:
     tokens = planted(tmp_path)
     stream = Stream(open_shards(tmp_path / "web", "t"))
-    for start in range(0, len(tokens) - 40):
+    for start in range(len(tokens) - 40):
         out = np.empty(40, dtype=np.int64)
         stream.read(start, out)
         assert out.tolist() == tokens[start : start + 40]

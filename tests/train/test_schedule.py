@@ -57,7 +57,9 @@ def test_cosine_is_torchs() -> None:
 @pytest.mark.parametrize("schedule", ["wsd", "cosine"])
 def test_a_run_shorter_than_warm_up_and_decay_has_a_positive_rate(schedule: str) -> None:
     settings = made(tokens=30, warmup_steps=2, decay_share=1.0, schedule=schedule)
-    assert all(0 < learning_rate(settings, step) <= 1 and math.isfinite(learning_rate(settings, step)) for step in (0, 1, 2))
+    assert all(
+        0 < learning_rate(settings, step) <= 1 and math.isfinite(learning_rate(settings, step)) for step in (0, 1, 2)
+    )
 
 
 def test_tokens_are_rounded_up_to_whole_steps() -> None:

@@ -1,0 +1,152 @@
+"""The loop: accumulation is the whole batch, non-finite numbers stop it, and it learns."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import pytest
+import torch
+
+from zhen.errors import ZhenError
+from zhen.model.config import PRESETS
+from zhen.model.transformer import Transformer, initialise
+from zhen.train.batch import Batch
+from zhen.train.health import LONG_SECONDS, RateWatch
+from zhen.train.kernel import precision
+from zhen.train.loop import Update, accumulate, clip_gradient, train
+from zhen.train.optimizer import Optimizer
+from zhen.train.peak import matmul_peak
+from zhen.train.settings import PretrainSettings
+
+SETTINGS = PretrainSettings(tokens=100, tokens_per_step=10, sequence_length=5, learning_rate=1e-2)
+
+
+def fresh() -> Transformer:
+    model = Transformer(msgspec.structs.replace(PRESETS["micro"], vocab_size=50))
+    initialise(model, 1)
+    return model
+
+
+def random_batch(seed: int, masked: bool = False) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(0, 50, (6, 17), generator=generator)
+    mask = torch.ones(6, 16, dtype=torch.bool)
+    if masked:  # 0 to 15 targets a row: a mean of micro-batches' means would be another one
+        mask = torch.arange(16) < torch.tensor([0, 1, 15, 3, 8, 2])[:, None]
+    return Batch(tokens[:, :-1], tokens[:, 1:], mask, torch.zeros(6, 16, dtype=torch.bool))
+
+
+class Kept:
+    """Keeps the updates."""
+
+    def __init__(self) -> None:
+        self.updates: list[Update] = []
+
+    def after(self, update: Update) -> None:
+        self.updates.append(update)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 5])
+def test_accumulated_is_the_full_batch_with_unequal_masks(size: int) -> None:
+    batch, whole, parts = random_batch(1, masked=True), fresh(), fresh()
+    loss, tokens = accumulate(whole, batch, micro_batch=None, dtype=torch.float32)
+    loss_of_parts, _ = accumulate(parts, batch, micro_batch=size, dtype=torch.float32)
+    assert tokens == 29
+    torch.testing.assert_close(loss_of_parts, loss)
+    for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-7)
+
+
+def test_the_loss_is_the_mean_over_the_targets_that_count() -> None:
+    batch, model = random_batch(2, masked=True), fresh()
+    logprobs = model(batch.tokens).log_softmax(-1).gather(-1, batch.targets[..., None])[..., 0]
+    loss, _ = accumulate(model, batch, micro_batch=2, dtype=torch.float32)
+    torch.testing.assert_close(loss, -logprobs[batch.mask].mean())
+
+
+def test_masked_targets_have_no_influence() -> None:
+    batch = random_batch(3, masked=True)
+    changed = Batch(batch.tokens, torch.where(batch.mask, batch.targets, 7), batch.mask, batch.document_starts)
+    losses = [accumulate(fresh(), b, micro_batch=None, dtype=torch.float32)[0] for b in (batch, changed)]
+    assert torch.equal(*losses)
+
+
+def test_the_plain_and_the_fused_attention_agree() -> None:
+    batch, plain, fused = random_batch(4), fresh(), fresh()
+    with precision(torch.device("cpu"), torch.float32, 16):
+        ours = plain(batch.tokens)
+    torch.testing.assert_close(ours, fused(batch.tokens), rtol=1e-4, atol=1e-5)
+
+
+def test_a_long_gradient_is_clipped_to_the_limit() -> None:
+    model = fresh()
+    accumulate(model, random_batch(5), micro_batch=None, dtype=torch.float32)
+    gradients = torch.cat([p.grad.flatten() for p in model.parameters()])
+    before = clip_gradient(Optimizer(model, SETTINGS), 0.25)
+    torch.testing.assert_close(before, gradients.norm())
+    torch.testing.assert_close(torch.cat([p.grad.flatten() for p in model.parameters()]).norm(), torch.tensor(0.25))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops_before_the_update(value: float) -> None:
+    model, kept = fresh(), Kept()
+    with torch.no_grad():
+        model.model.norm.weight[3] = value
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(ZhenError, match="step 1: the loss is nan; expected a finite number; the weights were not"):
+        train_on(model, kept, steps=1)
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0, equal_nan=True)
+    assert kept.updates == []
+
+
+def train_on(model: Transformer, kept: Kept, steps: int, dtype: torch.dtype = torch.float32) -> None:
+    train(
+        model,
+        Optimizer(model, SETTINGS),
+        repetitive,
+        lambda step: 1e-2 * (1 - step / steps),
+        kept,
+        steps=range(steps),
+        micro_batch=4,
+        gradient_clip=1.0,
+        dtype=dtype,
+    )
+
+
+def repetitive(step: int) -> Batch:
+    """Sequences in which every second token is a coin and the next one repeats it plus one: ln 2 / 2 nats a token."""
+    coins = torch.randint(0, 2, (16, 9), generator=torch.Generator().manual_seed(step)) * 10 + 5
+    tokens = torch.stack([coins, coins + 1], dim=2).flatten(1)[:, :17]
+    ones = torch.ones(16, 16, dtype=torch.bool)
+    return Batch(tokens[:, :-1], tokens[:, 1:], ones, ~ones)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_loss_falls_to_the_entropy_of_the_text_and_not_below(dtype: torch.dtype) -> None:
+    kept = Kept()
+    train_on(fresh(), kept, steps=80, dtype=dtype)
+    losses = [update.loss for update in kept.updates]
+    entropy = math.log(2) / 2
+    assert losses[0] == pytest.approx(math.log(50), rel=0.05)
+    assert entropy * 0.93 < sum(losses[-10:]) / 10 < entropy * 1.12
+
+
+def test_a_rate_that_stays_low_is_said_once() -> None:
+    watch = RateWatch()
+    said = [watch.slow(100, 1.0) for _ in range(20)]
+    said += [watch.slow(100, 4.0) for _ in range(40)]
+    (entry,) = [entry for entry in said if entry]
+    assert entry[0] < 50 <= 100 == entry[1]
+
+
+def test_a_short_slow_stretch_is_not_said() -> None:
+    watch = RateWatch()
+    seconds = [1.0] * 20 + [3.0] * int(LONG_SECONDS / 6) + [1.0] * 20
+    assert not any(watch.slow(100, spent) for spent in seconds)
+
+
+def test_the_peak_is_that_of_a_product_that_was_made() -> None:
+    peak = matmul_peak(torch.device("cpu"), seconds=0.05)
+    assert 1e8 < peak < 1e15

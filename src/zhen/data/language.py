@@ -27,7 +27,11 @@ WORDS = np.array([0.6, 0.4, 0.4, 0.2, 0.2, 0.0, 0.0, 0.0])
 """Words that a character of each class stands for: Chinese words have 1.6 characters in the mean, English ones 5."""
 
 _SAMPLE = 3000
-_BY_SCRIPT = {"zh", "ja", "ko"}
+_LEFT_OUT = {"zh", "ja", "ko", "la", "sa", "eo", "vo"}
+"""Told by their script, or hardly written on the web (they attract texts of few different words)."""
+
+_PRIOR = {"en": 9.0}
+"""English against any other language: 45 % of Common Crawl's pages, the next has 5 to 6 %."""
 
 
 @functools.cache
@@ -84,8 +88,9 @@ def identify(text: str, counts: NDArray[np.int64]) -> tuple[str, float]:
         return lang, round((han + (kana if lang == "ja" else 0.0) + float(words[LATIN])) / total, 4)
     if hangul >= total / 4:
         return "ko", round(hangul / total, 4)
-    lang, probability = _identifier().classify(text[:_SAMPLE])
-    return lang, round(probability * (total - han - kana - hangul) / total, 4)
+    scores = {lang: score * _PRIOR.get(lang, 1.0) for lang, score in _identifier().rank(text[:_SAMPLE])}
+    lang = max(scores, key=lambda each: scores[each])
+    return lang, round(scores[lang] / sum(scores.values()) * (total - han - kana - hangul) / total, 4)
 
 
 @functools.cache
@@ -93,5 +98,5 @@ def _identifier() -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    identifier.set_languages([label for label in identifier.labels if len(label) == 2 and label not in _BY_SCRIPT])
+    identifier.set_languages([label for label in identifier.labels if len(label) == 2 and label not in _LEFT_OUT])
     return identifier

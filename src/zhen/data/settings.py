@@ -62,10 +62,10 @@ class RulesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Least characters of an English document (and of any language but Chinese)."""
     min_characters_zh: Annotated[int, Meta(ge=0)] | None = None
     """Least characters of a Chinese document."""
-    min_letters: Share | None = None
-    """Least share of letters (Han characters are letters) among the characters that are not blanks."""
+    min_word_characters: Share | None = None
+    """Least share of letters (Han characters are letters) and digits among the characters that are not blanks."""
     max_duplicate_lines: Share | None = None
-    """Greatest share of lines that repeat an earlier line."""
+    """Greatest share of characters that are in lines which repeat an earlier line."""
     max_symbols: Share | None = None
     """Greatest number of `#` and ellipses per word (a Han character counts as 0.6 words)."""
 

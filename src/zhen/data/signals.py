@@ -10,7 +10,7 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
-from zhen.data.language import HAN, LATIN, SPACE, character_counts, identify, word_count
+from zhen.data.language import DIGIT, HAN, SPACE, character_counts, identify, word_count
 
 Column = NDArray[np.float32]
 
@@ -51,15 +51,19 @@ def characters(batch: Batch) -> dict[str, Column]:
     return {"characters": batch.counts.sum(axis=1).astype(np.float32)}
 
 
-def letters(batch: Batch) -> dict[str, Column]:
-    """Share of letters of any script among the characters that are not blanks."""
-    count = batch.counts[:, HAN : LATIN + 2].sum(axis=1)
-    return {"letters": (count / np.maximum(batch.visible, 1)).astype(np.float32)}
+def word_characters(batch: Batch) -> dict[str, Column]:
+    """Share of letters (of any script, so Han characters too) and digits among the characters that are not blanks."""
+    count = batch.counts[:, HAN : DIGIT + 1].sum(axis=1)
+    return {"word_characters": (count / np.maximum(batch.visible, 1)).astype(np.float32)}
 
 
 def duplicate_lines(batch: Batch) -> dict[str, Column]:
-    """Share of lines that repeat an earlier one; the first is not counted (as in datatrove, unlike Dolma)."""
-    shares = [1 - len(set(lines)) / len(lines) if lines else 0.0 for lines in batch.lines]
+    """Share of the characters (blanks at line ends aside) that are in lines which repeat an earlier one; the first
+    of them is not counted (as in datatrove, unlike Dolma)."""
+    shares = []
+    for lines in batch.lines:
+        total = sum(map(len, lines))
+        shares.append(1 - sum(map(len, set(lines))) / total if total else 0.0)
     return {"duplicate_lines": np.array(shares, dtype=np.float32)}
 
 

@@ -88,12 +88,18 @@ def evaluate(context: Context) -> Figures:
     context.output("results.json", "result", write_json(context.folder / "results.json", results))
     context.output("timings.json", "log", write_json(context.folder / "timings.json", work.timings))
     shutil.rmtree(context.folder / PARTS, ignore_errors=True)
-    context.summary = f"{len(models)} models on {documents:,} held-out documents" + "".join(
-        f"; {name.rpartition('.')[2]} {figure.value:+.1f} % against a 5-gram model"
-        for name, figure in figures.items()
-        if name.startswith("margin_over_kneser_ney.")
-    )
+    context.summary = f"{len(models)} models on {documents:,} held-out documents{_margins(figures)}"
     return figures
+
+
+def _margins(figures: Figures) -> str:
+    """The margins over the Kneser-Ney model, for the console."""
+    text = ""
+    for name, figure in figures.items():
+        if name.startswith("margin_over_kneser_ney.") and isinstance(figure.value, float):
+            side = "below" if figure.value > 0 else "above"
+            text += f"; {name.rpartition('.')[2]} {abs(figure.value):.0f} % {side} a 5-gram model's bits"
+    return text
 
 
 def _models(context: Context, settings: EvaluateSettings) -> dict[str, Path]:

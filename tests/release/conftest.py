@@ -89,6 +89,15 @@ def released(made: Made, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def fuzzed(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A release without manifest, of which single files are changed and put back."""
+    folder = tmp_path_factory.mktemp("fuzzed") / "release"
+    made.release(folder)
+    (folder / MANIFEST).unlink()
+    return folder
+
+
 def _release(stages: dict[str, Path], folder: Path) -> Context:
     folder.mkdir(exist_ok=True)
     sections: dict[str, Any] = {"release": ReleaseSettings(), "run.name": "micro"}

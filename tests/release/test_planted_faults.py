@@ -12,6 +12,8 @@ from typing import Any
 
 import jsonschema
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from zhen.audit.checks import audit_checkpoint
 from zhen.audit.report import Report
@@ -170,6 +172,30 @@ def test_link_out_of_the_folder_is_not_followed(released: Path) -> None:
     report = audit_checkpoint(released)
     assert ("files.link", "more.txt") in failures(report)
     assert not report.passed
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=150)
+@given(data=st.data())
+def test_hostile_json_values_never_stop_an_audit(fuzzed: Path, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(p.relative_to(fuzzed).as_posix() for p in fuzzed.rglob("*.json"))))
+    kept = (fuzzed / name).read_bytes()
+    value = json.loads(kept)
+    if isinstance(value, list):
+        value[0] = value[0] | {data.draw(st.sampled_from(sorted(value[0]))): data.draw(JSON)}
+    else:
+        value[data.draw(st.sampled_from(sorted(value)))] = data.draw(JSON)
+    (fuzzed / name).write_text(json.dumps(value), encoding="utf-8")
+    try:
+        assert audit_checkpoint(fuzzed).findings
+    finally:
+        (fuzzed / name).write_bytes(kept)
 
 
 def test_damaged_header_ends_in_a_finding(released: Path, reseal: Callable[[Path], None]) -> None:

@@ -16,7 +16,7 @@ from zhen.errors import ZhenError
 FIGURES = "figures.json"
 CARD = "README.md"
 
-Form = Literal["integer", "number", "2 decimals", "3 decimals", "percent", "size"]
+Form = Literal["integer", "number", "1 decimal", "3 decimals", "percent", "size"]
 """How a figure is written; texts and truth values have one way only."""
 
 Value = float | int | str | bool | None
@@ -49,8 +49,8 @@ def render(value: Value, form: Form) -> str:
     if form == "size":
         return size(value)
     if form == "number":
-        return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
-    return format(value, {"integer": ",.0f", "2 decimals": ".2f", "3 decimals": ".3f", "percent": ".1%"}[form])
+        return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else f"{value:.4g}"
+    return format(value, {"integer": ",.0f", "1 decimal": ".1f", "3 decimals": ".3f", "percent": ".1%"}[form])
 
 
 def mark(figure: CardFigure) -> str:

@@ -105,7 +105,9 @@ def check_pickles(folder: Folder) -> Iterator[Finding]:
                 fix="convert the weights to safetensors and remove it",
                 file=name,
             )
-    if not found:
+    if not folder.files:
+        yield unchecked("files.pickle", _NO_PICKLES, "there are no files", severity="error")
+    elif not found:
         yield holds("files.pickle", _NO_PICKLES, f"looked into {len(folder.files)} files, names and content")
 
 
@@ -170,7 +172,9 @@ def check_code(folder: Folder) -> Iterator[Finding]:
     """No program files, no executables, no key that names code to be loaded."""
     found = list(_code(folder))
     yield from found
-    if not found:
+    if not folder.files:
+        yield unchecked("code.none", _NO_CODE, "there are no files", severity="error")
+    elif not found:
         number = sum(name.endswith(".json") for name in folder.files)
         yield holds("code.none", _NO_CODE, f"{len(folder.files)} files, {number} JSON files read for {CODE_KEYS[0]}")
 

@@ -66,7 +66,7 @@ def _draw(lines: Sequence[tuple[Line, Sequence[tuple[float, float]]]], x: str, y
     axis = altair.Axis(tickCount=width // 110, format="~s", labelExpr="datum.value ? datum.label : '0'")
     chart = (
         altair.Chart(altair.Data(values=rows), width=width - 60, height=HEIGHT, background="#00fa00")
-        .mark_line(interpolate="linear", clip=True)
+        .mark_line()
         .encode(
             x=altair.X("x:Q", title=x, axis=axis, scale=altair.Scale(domain=[0, end], nice=False)),
             y=altair.Y("y:Q", title=y, scale=altair.Scale(type="log" if log_y else "linear", zero=False, nice=True)),

@@ -81,7 +81,7 @@ class Card:
             model=self._model,
             languages=[LANGUAGES.get(lang, (lang, lang)) for lang in self._languages()],
             results=list(self._results()),
-            margins=self._cells(MARGIN, "", "2 decimals"),
+            margins=self._cells(MARGIN, "", "1 decimal"),
             head=list(self._head()),
             initial=initial(self._cleaned[self._model]),
             sources=sources(self._cleaned),

@@ -33,6 +33,10 @@ OUTPUTS = 60
 """Most outputs of a stage that are listed; the record has all."""
 
 
+TITLE = 50
+"""Characters of a prompt in the line that opens it."""
+
+
 def write_report(run_folder: Path, records: Mapping[str, Record], stages: Mapping[str, Path]) -> None:
     """Write both files into the run folder. Stages that the run does not have leave their section out."""
     run = Run(records, stages)
@@ -172,11 +176,18 @@ def _samples(run: Run) -> Iterator[Part]:
     for lang, prompt in prompts:
         own = [row for row in rows if (row["lang"], row["prompt"]) == (lang, prompt)]
         excerpt = Excerpt(prompt, [(_moment(row["step"], last), row["continuation"]) for row in own], lang)
-        yield Fold(f"another, {language(lang)}", [excerpt]) if lang in shown else excerpt
+        yield Fold(_title(lang, prompt), [excerpt]) if lang in shown else excerpt
         shown.add(lang)
     for row in run.rows("evaluate", "items/pretrain/samples.jsonl"):
         texts = [("the model", row["text"]), ("the document", row["original"])]
-        yield Fold(f"{language(row['lang'])}, {row['source']}", [Excerpt(row["prompt"], texts, row["lang"])])
+        yield Fold(
+            _title(f"{row['source']}, {row['lang']}", row["prompt"]), [Excerpt(row["prompt"], texts, row["lang"])]
+        )
+
+
+def _title(where: str, prompt: str) -> str:
+    words = " ".join(prompt.split())
+    return f"{language(where)}: {words[:TITLE]}{'…' if len(words) > TITLE else ''}"
 
 
 def _moment(step: int, last: int) -> str:
@@ -209,7 +220,7 @@ def _records(run: Run) -> Iterator[Part]:
 
 
 def _record(record: Record) -> Iterator[Part]:
-    yield Code(shlex.join(clean(record.command)))
+    yield Code(clean(shlex.join(record.command)))
     host = record.host
     again = f", gone on with {record.resumed} times after a stop" if record.resumed else ""
     yield Text(
@@ -242,4 +253,4 @@ def _figure_row(name: str, figure: Figure) -> tuple[str, str, str, str, str]:
 def _plain(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return {True: "yes", False: "no", None: "–"}.get(value, str(value))
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.5g}"
+    return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else f"{value:.5g}"

@@ -179,18 +179,15 @@ def _pages(run: Run) -> str:
         return ""
     kept = sum(drop.documents for drop in drops if not drop.rule)
     text = f"{read:,} read → {kept:,} kept ({100 * kept / read:.0f} %)"
-    lost = [
-        (run.number("data.scan", "records_lost"), "damaged"),
-        (run.number("data.scan", "records_without_page"), "no page"),
-    ]
     reasons = [(count, f"by {rule}") for rule, count in left_out(drops) if count]
     shown = [f"{count:,} {reason}" for count, reason in reasons[:SHOWN]]
     if rest := sum(count for count, _ in reasons[SHOWN:]):
         shown.append(f"{rest:,} by other rules")
     if shown:
         text += f"; left out: {', '.join(shown)}"
-    aside = [f"{count:,.0f} {what}" for count, what in lost if count]
-    return text + (f"; records that gave no text: {', '.join(aside)}" if aside else "")
+    names = {"records_lost": "damaged records", "records_without_page": "records without a page"}
+    aside = [f"{count:,.0f} {what}" for name, what in names.items() if (count := run.number("data.scan", name))]
+    return text + (f"; not counted: {', '.join(aside)}" if aside else "")
 
 
 def _tokens(run: Run) -> str:

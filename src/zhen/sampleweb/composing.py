@@ -14,6 +14,11 @@ from zhen.sampleweb.world import Entity, Fact, World, fresh_person
 LENGTH = 1100
 """UTF-8 bytes below which a page of prose goes on to another subject."""
 
+SEEN_LATELY = 5
+"""Subjects back to which a page does not return."""
+
+THINGS = ("town", "festival", "dish")
+
 
 @dataclass(frozen=True)
 class Page:
@@ -110,15 +115,23 @@ class Draft:
             if facts:
                 self.add(self.phrase("visit_town", n=self.name(town)), *self.about(facts))
 
+    def any_entity(self) -> Entity:
+        """A town, festival or dish in half of the cases, else a person: people have more pages of their own."""
+        if self.rng.random() < 0.5:
+            return self.other()
+        return self.rng.choice([entity for kind in THINGS for entity in self.world.entities[kind]])
+
     def go_on(self, *without: Entity) -> None:
-        """Paragraphs on other people, until the page is long enough."""
+        """Paragraphs on other subjects, until the page is long enough."""
         seen = list(without)
         if self.size < LENGTH:
             self.add(self.phrase("elsewhere"))
-        while self.size < LENGTH and len(seen) < len(self.world.entities["person"]):
-            person = self.other(*seen)
-            seen.append(person)
-            self.add(*self.about(self.told(person)[:4]))
+        while self.size < LENGTH:
+            entity = self.any_entity()
+            facts = self.told(entity)[:4]
+            if facts and entity not in seen:
+                self.add(*self.about(facts))
+            seen = [*seen, entity][-SEEN_LATELY:]
 
     def finish(self, kind: str, title: str) -> Page:
         """The page as written so far."""
@@ -263,7 +276,7 @@ def questions_page(draft: Draft, subjects: list[Entity]) -> str:
     """Questions and answers on facts that may be asked; sometimes read in prose just before."""
     askable = [fact for entity in subjects for fact in draft.world.by_subject[entity.key] if fact.asked]
     while draft.size < LENGTH:
-        extra = [fact for fact in draft.world.by_subject[draft.other().key] if fact.asked]
+        extra = [fact for fact in draft.world.by_subject[draft.any_entity().key] if fact.asked]
         facts = askable or extra
         if draft.rng.random() < 0.25 and facts:
             draft.add(*draft.about(draft.told(facts[0].subject)[:5]))

@@ -211,7 +211,7 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "visit_town": ("About {n}, too, there is something to tell.", "{N} deserves a word of its own."),
     "people_there": ("Some people of {n} should be named.", "Who lives in {n}? Here are some of them."),
     "town_more": ("Things are kept and cooked here as well.", "There is also something to see and to eat."),
-    "elsewhere": ("Others, too, have something to tell.", "Here are more people of the land."),
+    "elsewhere": ("There is more to tell of this land.", "Other names should be known, too."),
     "story": (
         "One morning {n} and {m} met on the bridge.",
         "It had rained all night when {n} knocked at the door of {m}.",

@@ -92,7 +92,7 @@ class HeldOut:
         """Bits per byte by language, in windows without overlap (`model/likelihood.py` has the convention)."""
         sums = torch.zeros(len(self.bytes), dtype=torch.float64)
         for rows in self._batches:
-            with precision(rows.tokens.device, dtype, rows.tokens.shape[1]):
+            with precision(rows.tokens.device, dtype, rows.scored.shape[1]):
                 logprobs = token_logprobs(model, rows.tokens)
             per_row = -(logprobs.double() * rows.scored).sum(dim=1)
             for language, nats in zip(rows.language.tolist(), per_row.tolist(), strict=True):

@@ -126,8 +126,10 @@ def test_manifest_that_leaves_the_folder_is_refused(tmp_path: Path, name: str) -
         read_manifest(tmp_path / "SHA256SUMS")
 
 
-GARBAGE = """config.json model.safetensors tokenizer.json tokenizer.model tokenizer_config.json figures.json README.md
-LICENSE SHA256SUMS generation_config.json records/pretrain.json x.bin""".split()
+GARBAGE = [
+    *("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer.model", "x.bin"),
+    *("tokenizer_config.json", "figures.json", "README.md", "LICENSE", "SHA256SUMS", "records/pretrain.json"),
+]
 
 
 @given(

@@ -63,7 +63,7 @@ def _context_claims(folder: Folder) -> dict[str, int]:
     if isinstance(length, int | float) and 0 < length < UNSET_LENGTH:
         claims["tokenizer_config.json"] = int(length)
     if folder.has("README.md"):
-        for found in re.findall(r"<!--=context_length-->([\d,]+)<!--/-->", folder.text("README.md")):
+        for found in re.findall(r"<!--=context_length-->([0-9][0-9,]{0,20})<!--/-->", folder.text("README.md")):
             claims["README.md"] = int(found.replace(",", ""))
     return claims
 

@@ -50,14 +50,16 @@ def _json_pieces(folder: Folder) -> dict[int, str]:
     model = whole.get("model")
     vocabulary: Any = model.get("vocab") if isinstance(model, dict) else None
     if isinstance(vocabulary, list):  # Unigram: [piece, score] in the order of ids
-        vocabulary = {item[0]: number for number, item in enumerate(vocabulary) if isinstance(item, list) and item}
+        vocabulary = {str(item[0]): number for number, item in enumerate(vocabulary) if isinstance(item, list) and item}
     if not isinstance(vocabulary, dict):
         raise ZhenError("has no model.vocab", file="tokenizer.json")
     added = whole.get("added_tokens") or []
+    if not isinstance(added, list):
+        raise ZhenError(f"added_tokens is {added!r}", expected="a list", file="tokenizer.json")
     pairs = list(vocabulary.items())
     pairs += [(item.get("content"), item.get("id")) for item in added if isinstance(item, dict)]
     for piece, number in pairs:
-        if not isinstance(piece, str) or not isinstance(number, int) or number < 0:
+        if not isinstance(piece, str) or type(number) is not int or number < 0:
             raise ZhenError(f"piece {piece!r} has id {number!r}", expected="an id from 0 on", file="tokenizer.json")
     return {number: piece for piece, number in pairs}
 
@@ -161,9 +163,9 @@ def _special(folder: Folder, vocabularies: dict[str, dict[int, str]]) -> Iterato
     for kind in ("bos", "eos", "pad"):
         said: dict[str, frozenset[int]] = {}
         for file, values in (("config.json", config), ("generation_config.json", generation)):
-            value = values.get(f"{kind}_token_id")
-            if value is not None:
-                said[file] = frozenset(value if isinstance(value, list) else [value])
+            key = f"{kind}_token_id"
+            if values.get(key) is not None:
+                said[file] = _ids(values[key], file, key)
         piece = _token_text(tokens.get(f"{kind}_token"))
         if piece is not None:
             if piece not in ids:
@@ -180,6 +182,14 @@ def _special(folder: Folder, vocabularies: dict[str, dict[int, str]]) -> Iterato
         yield holds("tokenizer.special-ids", _SPECIAL, ", ".join(compared))
     else:
         yield unchecked("tokenizer.special-ids", _SPECIAL, "fewer than two files give any")
+
+
+def _ids(value: Any, file: str, key: str) -> frozenset[int]:
+    """One id or a list of them. Raises ZhenError for anything else."""
+    ids = value if isinstance(value, list) else [value]
+    if not all(type(number) is int for number in ids):
+        raise ZhenError(f"{value!r}", expected="an id or a list of ids", file=file, place=key)
+    return frozenset(ids)
 
 
 def _agree(said: dict[str, frozenset[int]]) -> bool:

@@ -61,7 +61,7 @@ def test_it_learns(small_run: ModuleType, inputs: Path, tmp_path: Path) -> None:
     context = small_run.context_for(inputs, tmp_path, tokens=60 * 256, learning_rate=1e-2, checkpoint_every=60)
     figures = small_run.run(context)
     for lang in ("en", "zh"):
-        assert figures[f"bits_per_byte_{lang}"].value < figures[f"bits_per_byte_{lang}_at_start"].value / 2
+        assert figures[f"bits_per_byte.{lang}"].value < figures[f"bits_per_byte_at_start.{lang}"].value / 2
 
 
 def test_the_last_checkpoint_is_the_last_training_checkpoint(finished: Any) -> None:
@@ -115,10 +115,11 @@ def test_the_line_shows_loss_bits_rate_and_utilisation(finished: Any) -> None:
 def test_figures_name_what_may_be_quoted(finished: Any) -> None:
     figures = finished[1]
     assert figures["tokens"].value == 12 * 256
+    assert finished[0].summary.startswith("0.04 M parameters on 3,072 tokens; held-out bits a byte: en 2.")
     assert figures["parameters"].value == sum(
         p.numel() for p in load_model(finished[0].folder / "checkpoint").parameters()
     )
-    assert {"train_loss", "tokens_per_second", "mfu", "peak_flops", "seconds_per_step", "bits_per_byte_en"} <= set(
+    assert {"train_loss", "tokens_per_second", "mfu", "peak_flops", "seconds_per_step", "bits_per_byte.en"} <= set(
         figures
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,14 @@ from zhen.checkpoint.load import load_model, save_model
 from zhen.console import amount
 from zhen.errors import ZhenError
 from zhen.formats.files import Digest, publish_folder, sha256_file, temporary_folder, write_json
-from zhen.formats.metrics import read_metrics
-from zhen.formats.record import Figure, Input, key_of
+from zhen.formats.record import Input, key_of
 from zhen.formats.stage import Context, Figures
 from zhen.model.config import ModelConfig
-from zhen.model.size import flops_per_token, parameters
+from zhen.model.size import flops_per_token
 from zhen.model.transformer import Transformer, initialise
 from zhen.tokenizer.load import Tokenizer, load_tokenizer
 from zhen.train.batch import Batch
+from zhen.train.figures import last_word, run_figures
 from zhen.train.heldout import HeldOut, choose_documents, open_held_out
 from zhen.train.journal import METRICS, MODEL, OPTIMIZER, TENSORBOARD, Journal, saves
 from zhen.train.kernel import same_bits
@@ -42,9 +41,6 @@ STEPS = "steps"
 
 _HASHED_BYTES = 10_000_000_000
 """Files of `model.init` are hashed for the key up to this many bytes in all; beyond, size and time stand for them."""
-
-_AVERAGED = 20
-"""Updates over which the final training loss is taken."""
 
 
 def pretrain_inputs(sections: Mapping[str, Any]) -> list[Input]:
@@ -113,7 +109,9 @@ def _pretrain(context: Context, settings: PretrainSettings) -> Figures:
         journal.end()
     _save_for_people(context, model, LAST, tokenizer)
     _declare(context, steps)
-    return _figures(context, settings, model.config)
+    figures = run_figures(context.folder / METRICS, settings, model.config)
+    context.summary = last_word(figures)
+    return figures
 
 
 def _order(context: Context, settings: PretrainSettings, sources: Mapping[str, Stream]) -> Order:
@@ -247,32 +245,3 @@ def _declare(context: Context, steps: Steps) -> None:
     context.output(METRICS, "log")
     for path in sorted((context.folder / TENSORBOARD).glob("*")):
         context.output(path, "log")
-
-
-def _figures(context: Context, settings: PretrainSettings, config: ModelConfig) -> Figures:
-    """What may be quoted of the run, from its metrics."""
-    rows = list(read_metrics(context.folder / METRICS))
-    updates = [row for row in rows if row["kind"] == "train"]
-    peak = max((row["peak_flops"] for row in rows if row["kind"] == "start"), default=0.0)
-    figures = {
-        "parameters": Figure(parameters(config)),
-        "tokens": Figure(settings.steps * settings.tokens_per_step),
-        "steps": Figure(settings.steps),
-        "peak_flops": Figure(peak, "FLOP/s"),
-    }
-    if updates:
-        last = [row["loss"] for row in updates[-_AVERAGED:]]
-        seconds = statistics.median(row["seconds"] for row in updates)
-        rate = settings.tokens_per_step / seconds
-        figures["train_loss"] = Figure(statistics.fmean(last), "nats/token", n=len(last))
-        figures["seconds_per_step"] = Figure(seconds, "s", n=len(updates))
-        figures["tokens_per_second"] = Figure(rate, "tokens/s", n=len(updates))
-        for name, causal in (("mfu", True), ("mfu_full_attention", False)):
-            flops = flops_per_token(config, settings.sequence_length, causal=causal)
-            figures[name] = Figure(rate * flops / peak, n=len(updates))
-    for row in rows:
-        if row["kind"] == "held-out" and row["step"] in (0, settings.steps):
-            for lang, value in row["bits_per_byte"].items():
-                name = f"bits_per_byte_{lang}" + ("_at_start" if row["step"] == 0 else "")
-                figures[name] = Figure(value, "bits/byte")
-    return figures

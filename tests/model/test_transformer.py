@@ -16,7 +16,7 @@ from zhen.errors import ZhenError
 from zhen.model.cache import Cache
 from zhen.model.config import ModelConfig, RopeScaling, to_config_json
 from zhen.model.generate import generate
-from zhen.model.transformer import FRESH, Transformer, initialise
+from zhen.model.transformer import FRESH, SHORT, Transformer, initialise
 
 POSITIONS = 24
 SCALINGS = {
@@ -179,6 +179,19 @@ def test_norms_and_rotary_positions_stay_in_float32_under_bfloat16() -> None:
         exact = ours(text)
         half = copy.deepcopy(ours).bfloat16()(text).float()
     assert (half - exact).abs().max() < 0.05 * exact.abs().max()
+
+
+@pytest.mark.parametrize("length", [20, SHORT + 1])
+def test_short_sequences_under_autocast_attend_in_float32_and_agree_with_long_ones(length: int) -> None:
+    config = example(num_hidden_layers=1)
+    ours, _ = pair(config)
+    text = tokens(config, 1, length)
+    with torch.no_grad():
+        exact = ours(text)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = ours(text)
+    assert half.dtype == torch.bfloat16
+    assert (half.float() - exact).abs().max() < 0.05 * exact.abs().max()
 
 
 def test_generation_works_under_autocast_and_in_inference_mode_then_training_goes_on() -> None:

@@ -69,10 +69,9 @@ class Rotary:
 
 
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Turn each pair (j, j + head_dim / 2) of x [batch, seq, heads, head_dim] by its angle, in float32."""
+    """Turn each pair (j, j + head_dim / 2) of x [batch, seq, heads, head_dim] by its angle; the result is float32."""
     first, second = x.chunk(2, dim=-1)
-    turned = torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
-    return turned.to(x.dtype)
+    return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
 
 
 def _dynamic_base(config: ModelConfig, factor: float, length: int) -> Tensor | float:

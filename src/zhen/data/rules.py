@@ -84,7 +84,7 @@ RULES = (
         settings={"*": "min_word_characters"},
         thresholds={"*": 0.6},
         signals=signals.word_characters,
-        source="after Gopher (Rae et al. 2021, A.1.1: 0.8 of the words hold a letter), by characters; pages of sums stay",
+        source="after Gopher (Rae et al. 2021, A.1.1: a letter in 0.8 of the words), by characters; pages of sums stay",
     ),
     Rule(
         name="duplicate-lines",

@@ -1,0 +1,51 @@
+"""The stage `data` on small sources, made once for the tests that compare with it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_run() -> ModuleType:
+    """The module `data_run.py` beside this file."""
+    spec = importlib.util.spec_from_file_location("data_run", Path(__file__).with_name("data_run.py"))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["data_run"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def start(data_run: ModuleType) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `data_run.py` as a program; its workers find it too."""
+
+    def program(**asked: object) -> subprocess.CompletedProcess[str]:
+        folder = str(Path(data_run.__file__).parent)
+        environment = {**os.environ, "PYTHONPATH": folder, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, data_run.__file__, json.dumps(asked)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    return program
+
+
+@pytest.fixture(scope="session")
+def sources(data_run: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple:
+    """Three small sources."""
+    return data_run.make_sources(tmp_path_factory.mktemp("sources"))
+
+
+@pytest.fixture(scope="session")
+def whole(data_run: ModuleType, sources: tuple, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nothing disturbed, with two workers."""
+    folder = tmp_path_factory.mktemp("whole")
+    data_run.run(sources, folder, workers=2)
+    return folder

@@ -1,0 +1,143 @@
+"""The three passes as a whole: verdicts of planted documents, the same bytes however they were come by, losses."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from zhen.data.settings import RulesSettings, Source
+from zhen.errors import ZhenError
+from zhen.formats.document import SCHEMA, document_id
+
+KILLED = -9
+
+
+def rows(folder: Path) -> list[dict]:
+    return [row for path in sorted(folder.glob("unit-*.parquet")) for row in pq.read_table(path).to_pylist()]
+
+
+def result_files(data_run: ModuleType, folder: Path) -> dict[str, bytes]:
+    return {path: data for path, data in data_run.results(folder).items() if not path.endswith(".done")}
+
+
+def test_planted_documents_have_the_fate_they_must(whole: Path, data_run: ModuleType) -> None:
+    fates = {}
+    for document, verdict in zip(rows(whole / "scan/documents"), rows(whole / "decide/verdicts"), strict=True):
+        assert document["id"] == verdict["id"] == document_id(document["url"], document["text"])
+        fates[document["source"], document["text"][:20]] = verdict["rule"]
+    assert fates["lines", data_run.english("baker")[:20]] == "exact-duplicate"
+    assert fates["lines", "Too short."] == "length"
+    assert fates["lines", "Das ist ein deutscher Satz."[:20]] == "language"
+    assert len([rule for rule in fates.values() if rule]) == 3
+
+
+def test_every_kept_document_is_written_once_on_one_side(whole: Path) -> None:
+    documents = rows(whole / "scan/documents")
+    kept = [row for row, verdict in zip(documents, rows(whole / "decide/verdicts"), strict=True) if verdict["keep"]]
+    written = rows(whole / "write/kept") + rows(whole / "write/held-out")
+    assert sorted(row["id"] for row in written) == sorted(row["id"] for row in kept)
+    assert len({row["text"] for row in written}) == len(written)
+    assert {row["lang"] for row in rows(whole / "write/held-out")} == {"en", "zh"} & {row["lang"] for row in kept}
+    for path in (whole / "write").rglob("*.parquet"):
+        assert pq.read_schema(path).equals(pa.schema(SCHEMA))
+
+
+def test_pages_carry_their_source(whole: Path) -> None:
+    documents = {row["url"]: row for row in rows(whole / "scan/documents")}
+    found = documents["http://a.example/baker"]
+    assert (found["source"], found["license"], found["lang"]) == ("web", "CC0-1.0", "en")
+    assert json.loads(found["meta"]) == {"at": 0, "charset": "utf-8", "extractor": "trafilatura", "file": "a.warc.gz"}
+
+
+def test_what_was_lost_is_listed(whole: Path) -> None:
+    (lost,) = [json.loads(line) for line in (whole / "scan/lost.jsonl").read_text().splitlines()]
+    assert (lost["source"], lost["file"], lost["bytes"]) == ("lines", "b.jsonl", len("{ not json"))
+
+
+def test_the_funnel_adds_up(whole: Path) -> None:
+    funnel = json.loads((whole / "decide/funnel.json").read_text())["rows"]
+    documents = rows(whole / "scan/documents")
+    assert sum(row["documents"] for row in funnel) == len(documents)
+    assert sum(row["bytes"] for row in funnel) == sum(len(row["text"].encode()) for row in documents)
+    kept = sum(row["documents"] for row in funnel if row["rule"] is None)
+    assert kept == sum(verdict["keep"] for verdict in rows(whole / "decide/verdicts"))
+
+
+def test_the_number_of_workers_changes_no_byte(
+    data_run: ModuleType, sources: tuple, whole: Path, tmp_path: Path
+) -> None:
+    data_run.run(sources, tmp_path, workers=1)
+    assert data_run.results(tmp_path) == data_run.results(whole)
+
+
+def test_every_file_left_is_declared(data_run: ModuleType, sources: tuple, whole: Path, tmp_path: Path) -> None:
+    for name, context in data_run.run(sources, tmp_path).items():
+        left = set(data_run.results(tmp_path / name))
+        assert set(context.outputs) == left
+        assert {kind for kind, _ in context.outputs.values()} == {"result"}
+
+
+def test_a_chain_of_kills_ends_in_the_same_bytes(
+    data_run: ModuleType, start: Callable, sources: tuple, whole: Path, tmp_path: Path
+) -> None:
+    asked = {"sources": [msgspec.to_builtins(source) for source in sources], "folder": str(tmp_path)}
+    moments = random.Random(3)
+    statuses = [start(**asked, die_at=moments.randint(2, 5)).returncode for _ in range(5)]
+    assert statuses.count(KILLED) >= 3
+    data_run.run(sources, tmp_path)
+    assert data_run.results(tmp_path) == data_run.results(whole)
+
+
+def test_finished_units_are_not_done_again(
+    data_run: ModuleType, sources: tuple, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data_run.run(sources, tmp_path)
+    (tmp_path / "scan.done").unlink()
+    (tmp_path / "write.done").unlink()
+    jobs = []
+    monkeypatch.setattr("zhen.data.engine.map_units", lambda function, given, **_: jobs.extend(given) or iter(()))
+    data_run.run(sources, tmp_path)
+    assert jobs == []
+    assert data_run.results(tmp_path) == data_run.results(whole)
+
+
+def test_new_thresholds_need_no_text(data_run: ModuleType, sources: tuple, whole: Path, tmp_path: Path) -> None:
+    (tmp_path / "scan").mkdir()
+    for name in ("signals",):
+        (tmp_path / "scan" / name).symlink_to(whole / "scan" / name)
+    from zhen.data import stage
+    from zhen.formats.stage import Context
+
+    (tmp_path / "decide").mkdir()
+    sections = {"data.rules": RulesSettings(min_characters_en=10_000)}
+    after = {"data.scan": tmp_path / "scan"}
+    context = Context(tmp_path / "decide", sections, after, data_run.Line(), lambda: False, 1)
+    figures = stage.decide(context)
+    assert figures["documents_kept"].value == sum(row["lang"] == "zh" for row in rows(whole / "scan/documents"))
+
+
+def test_the_built_in_web_is_read_where_the_run_made_it(data_run: ModuleType, sources: tuple, tmp_path: Path) -> None:
+    web = (Source(name="own", path="sampleweb", license="CC0-1.0"),)
+    data_run.run(web, tmp_path, sampleweb=Path(sources[0].path))
+    assert {row["source"] for row in rows(tmp_path / "write/kept")} == {"own"}
+
+
+def test_a_source_that_gives_nothing_stops_the_run(data_run: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"body": "x"}\n{"body": "y"}\n')
+    with pytest.raises(ZhenError, match="no 'text'") as caught:
+        data_run.run((Source(name="bad", path=str(tmp_path / "a.jsonl")),), tmp_path / "run")
+    assert "columns" in caught.value.hint
+
+
+def test_rules_that_keep_nothing_stop_the_run(data_run: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("short")
+    with pytest.raises(ZhenError, match="keep no document"):
+        data_run.run((Source(name="s", path=str(tmp_path / "a.txt")),), tmp_path / "run")

@@ -1,0 +1,95 @@
+"""Planted documents meet the rule that is meant for them, and thresholds are the preset's or the recipe's."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zhen.data.dedup import exact_duplicates, place
+from zhen.data.rules import RULES
+from zhen.data.settings import DataSettings, RulesSettings, Source
+from zhen.data.signals import Batch, content_hash
+
+
+def first_rule(text: str, settings: RulesSettings) -> str | None:
+    batch = Batch([text])
+    columns = {"lang": np.array(batch.langs)}
+    for rule in RULES:
+        columns |= rule.signals(batch)
+    removed = (rule.name for rule in RULES if not rule.verdict(columns, settings)[0][0])
+    return next(removed, None)
+
+
+PLANTED = {
+    "language": "Der Bäcker der alten Stadt ist für sein Brot bekannt, und die Leute kommen aus den Bergen. " * 3,
+    "length": "The baker is known for bread.",
+    "word-characters": "The baker said: " + "*** --- ||| +++ === " * 40 + "and went to the market with his friends.",
+    "duplicate-lines": "The baker of the old town is known for its bread.\n" * 8,
+    "symbols": "The #baker of the #old town... is #known for #bread… and the #people come from the #hills to buy it. "
+    * 2,
+}
+
+
+@pytest.mark.parametrize("rule", PLANTED)
+def test_a_planted_fault_meets_its_rule(rule: str) -> None:
+    assert first_rule(PLANTED[rule], RulesSettings()) == rule
+    assert first_rule(PLANTED[rule], RulesSettings(preset="none")) is None
+
+
+def test_good_texts_are_kept(data_run: ModuleType) -> None:
+    for text in (data_run.english("baker"), data_run.chinese("面包师"), "35加42是77。1加12是13。18加49是67。" * 3):
+        assert first_rule(text, RulesSettings()) is None
+
+
+def test_chinese_has_a_threshold_of_its_own() -> None:
+    text = "老城里的面包师因为面包而出名，山里的人都来买面包，春天孩子们给他送花，他送他们苹果。冬天的河水都结冰。"
+    assert 50 <= len(text) < 150
+    assert first_rule(text, RulesSettings()) is None
+    assert first_rule(text, RulesSettings(min_characters_zh=100)) == "length"
+    assert first_rule(text, RulesSettings(min_characters_en=1000)) is None
+
+
+def test_a_single_threshold_beside_preset_none_decides_alone(data_run: ModuleType) -> None:
+    settings = RulesSettings(preset="none", max_symbols=0.05)
+    assert first_rule(PLANTED["symbols"], settings) == "symbols"
+    assert first_rule(PLANTED["length"], settings) is None
+
+
+def test_every_rule_has_a_threshold_and_a_field_for_each_of_its_languages() -> None:
+    fields = {field.name for field in msgspec.structs.fields(RulesSettings)}
+    for rule in RULES:
+        assert rule.settings.keys() == rule.thresholds.keys()
+        assert "*" in rule.settings
+        assert set(rule.settings.values()) <= fields
+        assert all(name.startswith(rule.direction) for name in rule.settings.values())
+    assert {name for rule in RULES for name in rule.settings.values()} == fields - {"preset"}
+
+
+@given(st.lists(st.sampled_from(["a b", "a  b", "a\nb", "b a", "", " a b "]), max_size=30))
+def test_of_equal_contents_the_first_is_kept(texts: list[str]) -> None:
+    hashes = [content_hash(text) for text in texts]
+    keys = pa.table(
+        {
+            "hash_high": pa.array([high for high, _ in hashes], pa.uint64()),
+            "hash_low": pa.array([low for _, low in hashes], pa.uint64()),
+            "place": pa.array(place(3, np.arange(len(texts))), pa.uint64()),
+        }
+    )
+    places, copies = exact_duplicates(keys, None)
+    words = [tuple(text.split()) for text in texts]
+    expected = [row for row, each in enumerate(words) if words.index(each) < row]
+    assert [int(each) & 0xFFFFFFFF for each in places] == expected
+    assert copies.tolist() == [words.count(words[row]) for row in expected]
+
+
+def test_settings_name_what_cannot_be() -> None:
+    twice = DataSettings(sources=(Source(name="a", path="x"), Source(name="a", path=" ")))
+    assert [field for field, _, _ in twice.problems()] == ["sources.0.name", "sources.1.name", "sources.1.path"]
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"rules": {"min_word_characters": 1.5}}, DataSettings)

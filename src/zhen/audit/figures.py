@@ -21,6 +21,9 @@ Form = Literal["integer", "number", "1 decimal", "3 decimals", "percent", "size"
 
 Value = float | int | str | bool | None
 
+LARGEST = 1 << 63
+"""Whole numbers beyond this are no figures; some can't be written as decimals."""
+
 _CLAIM = "every figure of the card is the one in its record"
 _FIX = "write the card again from the records (zhen run RECIPE release)"
 
@@ -122,6 +125,9 @@ def _problems(folder: Folder, figure: CardFigure, shown: list[tuple[str, str]]) 
         return
     if type(recorded) is not type(figure.value) or recorded != figure.value:
         yield f"{FIGURES} says {figure.value!r}, {figure.record} says {recorded!r}"
+    if not isinstance(recorded, Value) or (isinstance(recorded, int) and abs(recorded) > LARGEST):
+        yield f"{figure.record} has no number or text at {figure.path}"
+        return
     if not shown:
         yield "the card does not show it"
     for kind, text in shown:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
 import msgspec
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
@@ -157,6 +160,32 @@ def test_a_missing_shard_among_others_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
     with pytest.raises(ZhenError, match=r"b\.safetensors: missing"):
         inspect_checkpoint(tmp_path)
+
+
+def test_an_index_stands_for_its_folder(shared_data: Path) -> None:
+    folder = shared_data / "models" / "qwen-72b"
+    assert inspect_checkpoint(folder / "model.safetensors.index.json") == inspect_checkpoint(folder)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**25), 10**25) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["rope_type", "factor", "x"]), inner),
+    max_leaves=3,
+)  # fmt: skip
+rotary_keys = ("rope_scaling", "rope_parameters", "rope_theta", "head_dim", "max_position_embeddings")
+named_keys = ("model_type", "architectures", "auto_map", "hidden_act", "dtype", "tie_word_embeddings")
+config_keys = st.sampled_from([*rotary_keys, *named_keys, "vocab_size", "num_hidden_layers", "sliding_window"])
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(config_keys, json_values, max_size=4))
+def test_no_config_ends_in_a_traceback(tmp_path: Path, changes: dict[str, object]) -> None:
+    config = msgspec.structs.replace(PRESETS["micro"], vocab_size=70)
+    save_file({"model.norm.weight": torch.zeros(32)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(to_config_json(config, "float32") | changes))
+    with contextlib.suppress(ZhenError):
+        msgspec.json.encode(inspect_checkpoint(tmp_path))
 
 
 def edit(folder: Path, **keys: object) -> None:

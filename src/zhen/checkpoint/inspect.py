@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from zhen.checkpoint import names, strictjson
-from zhen.checkpoint.reader import INDEX, Checkpoint, open_checkpoint, read_config, read_index, weights
+from zhen.checkpoint.reader import INDEX, Checkpoint, folder_of_index, open_checkpoint, read_config, read_index, weights
 from zhen.errors import ZhenError
 from zhen.model.architecture import Difference, Topic, differences
 from zhen.model.config import from_config_json
@@ -54,12 +54,12 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def inspect_checkpoint(path: str | Path) -> Summary:
-    """Describe a checkpoint folder or `.safetensors` file. Reads config, index and headers, never the weights.
+    """Describe a checkpoint folder, its index, or a `.safetensors` file, from config, index and headers alone.
 
     An index without its weights is described as far as index and config tell, and that is noted. Raises ZhenError
     where there is neither, and for damaged files.
     """
-    path = Path(path)
+    path = folder_of_index(Path(path))
     folder = path if path.is_dir() else path.parent
     index = _index_without_weights(path) if path.is_dir() else None
     config = read_config(folder) or {}
@@ -102,7 +102,7 @@ def _summary(
         intermediate_size=number.intermediate_size,
         vocab_size=number.vocab_size,
         max_positions=number.max_positions,
-        rope_theta=float(theta) if isinstance(theta, int | float) else None,
+        rope_theta=float(theta) if type(theta) in (int, float) else None,
         rope_scaling=_scaling(rotary),
         tied_embeddings=_tied(config, stored),
         parameters=count,

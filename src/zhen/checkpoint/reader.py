@@ -52,17 +52,22 @@ class Checkpoint:
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
-    """The checkpoint in a folder (one file, or shards with their index), or of one `.safetensors` file.
+    """The checkpoint in a folder (one file, or shards with their index), of that index, or of one `.safetensors` file.
 
     Everything is checked: headers, and the index against the shards. Raises ZhenError naming file, tensor, numbers.
     """
-    path = Path(path)
+    path = folder_of_index(Path(path))
     if path.is_dir():
         headers, notes = _folder_headers(path)
         return Checkpoint(path, headers, read_config(path), notes)
     if not path.exists():
         raise ZhenError("not found", expected="a checkpoint folder or a .safetensors file", file=path)
     return Checkpoint(path.parent, [read_header(path)], read_config(path.parent))
+
+
+def folder_of_index(path: Path) -> Path:
+    """The folder that an index file stands for; any other path as it is."""
+    return path.parent if path.name.endswith(".index.json") and path.is_file() else path
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:

@@ -61,7 +61,7 @@ def _no_constant(name: str) -> Any:
 
 
 def _integer(digits: str) -> int:
-    if digits == "-0" or len(digits) > 400:  # tokenizers' settings have 10^30 for "no limit"
+    if digits == "-0" or len(digits) > 300:  # 10^30 is usual for "no limit"; a float holds 10^300
         raise _Wrong(f"the number {digits[:40]}")
     return int(digits)
 

@@ -121,3 +121,20 @@ def test_weights_other_than_recorded_are_not_released(made: Any, tmp_path: Path)
 def test_licence_is_the_text_that_others_ship(released: Path) -> None:
     shipped = next(file for file in importlib.metadata.files("huggingface_hub") or [] if file.name == "LICENSE")
     assert (released / "LICENSE").read_text().split() == shipped.read_text().split()
+
+
+def test_release_of_further_training_names_what_it_went_on_from(made: Any, tmp_path: Path) -> None:
+    record = made.stages["pretrain"] / "record.json"
+    kept = record.read_bytes()
+    value = json.loads(kept)
+    value["sections"]["model.init"] = "/home/somebody/models/parent-7b"
+    record.write_text(json.dumps(value))
+    try:
+        made.release(tmp_path / "release")
+    finally:
+        record.write_bytes(kept)
+    for name in ("README.md", "NOTICE"):
+        text = (tmp_path / "release" / name).read_text(encoding="utf-8")
+        assert "parent-7b" in text
+        assert "random" not in text
+        assert "/home/" not in text

@@ -72,7 +72,7 @@ def test_summary_gives_the_planted_numbers(run: tuple[Path, dict[str, Record], d
     assert rows["pages"].endswith("3 damaged records")
     assert rows["tokens"] == "1,000 in the corpus (3.50 bytes each); trained on 2,000 (2.0 passes)"
     assert rows["model"] == "12,345 parameters, 2 layers of width 32, LLaMA architecture"
-    assert rows["held-out text"] == "English: 0.750 bits a byte; a 5-gram model needs 1.000 (25 % less)"
+    assert rows["held-out text"] == "English: 0.750 bits a byte, 25 % less than a 5-gram model (1.000)"
     assert rows["audit"] == "passed: 9 claims hold, 1 could not be checked"
 
 

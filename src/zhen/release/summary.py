@@ -218,12 +218,11 @@ def _held_out(run: Run) -> Iterator[tuple[bool, str]]:
     if not run.model:
         return
     for number, (lang, value) in enumerate(run.bits(run.model).items()):
-        others = []
+        text = f"{language(lang)}: {value:.3f} bits a byte"
         if lang in (found := run.bits(KNESER_NEY)):
             margin = run.number("evaluate", MARGIN + lang)
-            less = f" ({abs(margin):.0f} % {'less' if margin >= 0 else 'more'})" if margin is not None else ""
-            others.append(f"a 5-gram model needs {found[lang]:.3f}{less}")
+            less = f"{abs(margin):.0f} % {'less' if margin >= 0 else 'more'} than " if margin is not None else ""
+            text += f", {less}a 5-gram model ({found[lang]:.3f})"
         if lang in (found := run.bits(XZ)):
-            others.append(f"xz -9 {found[lang]:.3f}")
-        text = f"{language(lang)}: {value:.3f} bits a byte"
-        yield number == 0, text + (f"; {', '.join(others)}" if others else "")
+            text += f"; xz -9 {found[lang]:.3f}"
+        yield number == 0, text

@@ -10,13 +10,12 @@ import msgspec
 
 from zhen.audit.finding import Finding, fails, holds, unchecked
 from zhen.audit.folder import Folder
-from zhen.console import size
 from zhen.errors import ZhenError
 
 FIGURES = "figures.json"
 CARD = "README.md"
 
-Form = Literal["integer", "number", "1 decimal", "3 decimals", "percent", "size"]
+Form = Literal["integer", "number", "1 decimal", "3 decimals"]
 """How a figure is written; texts and truth values have one way only."""
 
 Value = float | int | str | bool | None
@@ -49,11 +48,9 @@ def render(value: Value, form: Form) -> str:
     """A value as the card writes it; the audit renders again and compares."""
     if value is None or isinstance(value, bool | str):
         return {True: "yes", False: "no", None: "–"}.get(value, str(value))  # type: ignore[arg-type]
-    if form == "size":
-        return size(value)
     if form == "number":
         return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else f"{value:.4g}"
-    return format(value, {"integer": ",.0f", "1 decimal": ".1f", "3 decimals": ".3f", "percent": ".1%"}[form])
+    return format(value, {"integer": ",.0f", "1 decimal": ".1f", "3 decimals": ".3f"}[form])
 
 
 def mark(figure: CardFigure) -> str:

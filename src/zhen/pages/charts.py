@@ -25,12 +25,11 @@ _VARIABLES = {**_COLOURS, _PAPER: "none", _INK: "var(--ink)", _SOFT: "var(--soft
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a chart; the points of a reference are joined by dashes, one that moves a lot is drawn faint."""
+    """One line of a chart; the points of a reference are joined by dashes."""
 
     name: str
     points: Sequence[tuple[float, float]]
     reference: bool = False
-    faint: bool = False
     colour: int = 0
     """Number of its colour, 0 to 5; lines that belong together share one."""
 
@@ -73,9 +72,6 @@ def _draw(lines: Sequence[tuple[Line, Sequence[tuple[float, float]]]], x: str, y
             color=altair.Color("line:N", scale=scale([f"#0000f{line.colour}" for line, _ in lines]), legend=legend),
             strokeDash=altair.StrokeDash(
                 "line:N", scale=scale([[4, 4] if line.reference else [1, 0] for line, _ in lines]), legend=legend
-            ),
-            opacity=altair.Opacity(
-                "line:N", scale=scale([0.4 if line.faint else 1 for line, _ in lines]), legend=legend
             ),
         )
         .configure(font="sans-serif")

@@ -34,10 +34,10 @@ class Line:
     """Number of its colour, 0 to 5; lines that belong together share one."""
 
 
-def line_chart(lines: Sequence[Line], *, x: str, y: str, caption: str, log_y: bool = False) -> Chart:
+def line_chart(lines: Sequence[Line], *, x: str, y: str, caption: str) -> Chart:
     """Lines over one pair of axes, labelled `x` and `y`, with a legend. Points beyond POINTS a line are left out."""
     thinned = [(line, thin(line.points, POINTS)) for line in lines if line.points]
-    svgs = [_draw(thinned, x, y, log_y, width) for width in (WIDE, NARROW)]
+    svgs = [_draw(thinned, x, y, width) for width in (WIDE, NARROW)]
     rows = [(line.name, f"{at:,.0f}", f"{value:.4g}") for line, points in thinned for at, value in thin(points, 12)]
     return Chart(svgs[0], svgs[1], caption, Table(["line", x, y], rows))
 
@@ -49,7 +49,7 @@ def thin(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, 
     return [points[round(index * (len(points) - 1) / (most - 1))] for index in range(most)]
 
 
-def _draw(lines: Sequence[tuple[Line, Sequence[tuple[float, float]]]], x: str, y: str, log_y: bool, width: int) -> str:
+def _draw(lines: Sequence[tuple[Line, Sequence[tuple[float, float]]]], x: str, y: str, width: int) -> str:
     rows = [{"x": at, "y": value, "line": line.name} for line, points in lines for at, value in points]
     names = [line.name for line, _ in lines]
     per_row = 3 if width > NARROW else 2
@@ -68,7 +68,7 @@ def _draw(lines: Sequence[tuple[Line, Sequence[tuple[float, float]]]], x: str, y
         .mark_line()
         .encode(
             x=altair.X("x:Q", title=x, axis=axis, scale=altair.Scale(domain=[0, end], nice=False)),
-            y=altair.Y("y:Q", title=y, scale=altair.Scale(type="log" if log_y else "linear", zero=False, nice=True)),
+            y=altair.Y("y:Q", title=y, scale=altair.Scale(zero=False, nice=True)),
             color=altair.Color("line:N", scale=scale([f"#0000f{line.colour}" for line, _ in lines]), legend=legend),
             strokeDash=altair.StrokeDash(
                 "line:N", scale=scale([[4, 4] if line.reference else [1, 0] for line, _ in lines]), legend=legend
@@ -90,4 +90,4 @@ def _recolour(svg: str) -> str:
         svg = svg.replace(stand_in, variable)
     svg = re.sub(r' xmlns:xlink="[^"]*"| xmlns="[^"]*"', "", svg)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r'\1 role="img"', svg, count=1)
-    return re.sub(r"(?<=\d\.\d)\d{3,}", "", svg)
+    return re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d)\d+", r"\1", path[0]), svg)

@@ -101,7 +101,7 @@ def test_verify_accepts_the_run_and_names_a_changed_file(
 def test_inspect_says_llama(micro_run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert zhen(["inspect", str(micro_run.folder / "release"), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
-    assert (summary["family"], summary["naming"], summary["remote_code"]) == ("llama", "llama", False)
+    assert (summary["family"], summary["naming"], summary["remote_code"]) == ("llama", "llama", [])
 
 
 def test_a_changed_rule_runs_from_decide_on_and_changing_back_runs_nothing(micro_run: Any, tmp_path: Path) -> None:

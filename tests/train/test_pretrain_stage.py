@@ -155,7 +155,8 @@ def test_it_goes_on_from_a_checkpoint_for_people(
     small_run: ModuleType, inputs: Path, tmp_path: Path, finished: Any
 ) -> None:
     init = finished[0].folder / "checkpoint"
-    context = small_run.context_for(inputs, tmp_path, init=str(init), model=None, checkpoint_dtype="float32")
+    model = load_model(init).config
+    context = small_run.context_for(inputs, tmp_path, init=str(init), model=model, checkpoint_dtype="float32")
     small_run.run(context)
     started, given = (load_model(f, torch.float32).state_dict() for f in (tmp_path / "checkpoint-0", init))
     assert all(torch.equal(started[name], given[name]) for name in given)

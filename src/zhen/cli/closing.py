@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def finish(folder: Path, records: Mapping[str, Record]) -> int:
     err.print(table(("", ""), summary_rows(records, stages)))
     err.print()
     for lang, prompt, text in samples(stages):
-        err.print(f"[bold]{lang}[/bold]  [dim]{_plain(prompt)}[/dim]{_plain(text)}", highlight=False)
+        err.print(f"[bold]{lang}[/bold]  [dim]{_plain(prompt)}[/dim]{_plain(text)}…", soft_wrap=not err.is_terminal)
     err.print()
     release = folder / "release"
     steps = (
@@ -38,4 +39,4 @@ def finish(folder: Path, records: Mapping[str, Record]) -> int:
 
 def _plain(text: str) -> str:
     """Text of a model on one line, with the console's markup switched off."""
-    return " ".join(text.split()).replace("[", "\\[")
+    return re.sub(r"\s+", " ", text).replace("[", "\\[")

@@ -48,13 +48,12 @@ def derived_numbers(recipe: Recipe) -> list[tuple[str, str]]:
         config = msgspec.structs.replace(config, vocab_size=recipe.tokenizer.vocab_size)
     sequence = pretrain.sequence_length
     flops = sizes.flops_per_token(config, sequence, causal=True)
-    steps = pretrain.tokens // pretrain.tokens_per_step
     rows = [
         ("parameters", amount(sizes.parameters(config))),
         ("tensors", amount(sizes.tensors(config))),
         ("training tokens", amount(pretrain.tokens)),
         ("tokens a parameter", f"{pretrain.tokens / sizes.parameters(config):.1f}"),
-        ("steps", f"{amount(steps)} of {amount(pretrain.tokens_per_step)} tokens"),
+        ("steps", f"{amount(pretrain.steps)} of {amount(pretrain.tokens_per_step)} tokens"),
         ("FLOPs a token", f"{flops:.3g}"),
         ("FLOPs in all", f"{flops * pretrain.tokens:.3g}"),
         ("key-value cache a token", size(sizes.kv_bytes_per_token(config))),

@@ -57,6 +57,8 @@ def release(context: Context) -> Figures:
     context.line.update(len(files), len(files), "files", "audit")
     audit = audit_checkpoint(context.folder)
     context.output(AUDIT, "log", write_json(context.folder / AUDIT, audit.to_json()))
+    held = f"{len(audit.of('holds'))} of {len(audit.findings)} claims hold"
+    context.summary = f"{len(files)} files; audit {'passed' if audit.passed else 'FAILED'}: {held}"
     return _figures(files, card, audit)
 
 

@@ -142,8 +142,9 @@ def _model(context: Context, settings: PretrainSettings, tokenizer: Tokenizer) -
     """A fresh model, or the one in `model.init`; float32. Raises ZhenError where model, tokenizer, length don't fit."""
     init = context.sections["model.init"]
     if init is not None:
-        model = load_model(init, torch.float32)
-        config = model.config
+        model, config = load_model(init, torch.float32), context.sections["model"]
+        if model.config != config:
+            model = _reshaped(model, config)
     else:
         given: ModelConfig = context.sections["model"]
         config = msgspec.structs.replace(
@@ -169,6 +170,19 @@ def _model(context: Context, settings: PretrainSettings, tokenizer: Tokenizer) -
         model = Transformer(config)
         initialise(model, context.sections["run.seed"])
     return model
+
+
+def _reshaped(model: Transformer, config: ModelConfig) -> Transformer:
+    """The same weights under the recipe's settings (rotary base, context length). Raises ZhenError for other shapes."""
+    other = Transformer(config)
+    if {name: t.shape for name, t in other.state_dict().items()} != {n: t.shape for n, t in model.state_dict().items()}:
+        raise ZhenError(
+            "[model] asks for other shapes than those of the checkpoint in model.init",
+            place="model",
+            hint="leave out the fields of [model] that change a tensor's shape",
+        )
+    other.load_state_dict(model.state_dict())
+    return other
 
 
 def _go_on(context: Context, steps: Steps, model: Transformer, optimizer: Optimizer) -> Saved | None:

@@ -46,14 +46,17 @@ def make(context: Context) -> Figures:
         _write_lines(context, f"tasks/{name}", items)
         questions += len(items)
     context.line.update(len(plans), len(plans), "pages", f"{len(world.facts)} facts")
+    facts = sum(fact.split != "unstated" for fact in world.facts)
+    people = len(world.entities["person"])
+    context.summary = f"{len(pages):,} pages in two languages that tell {facts:,} facts about a world of {people} people"
     return {
         "pages": Figure(len(pages), "pages"),
         "text_bytes": Figure(sum(len(page.text.encode()) for page in pages), "bytes"),
         "text_bytes_en": Figure(sum(len(page.text.encode()) for page in pages if page.lang == "en"), "bytes"),
         "text_bytes_zh": Figure(sum(len(page.text.encode()) for page in pages if page.lang == "zh"), "bytes"),
         "html_bytes": Figure(html_bytes, "bytes"),
-        "people": Figure(len(world.entities["person"]), "people"),
-        "facts": Figure(sum(fact.split != "unstated" for fact in world.facts), "facts"),
+        "people": Figure(people, "people"),
+        "facts": Figure(facts, "facts"),
         "unstated_facts": Figure(sum(fact.split == "unstated" for fact in world.facts), "facts"),
         "questions": Figure(questions, "questions"),
     }

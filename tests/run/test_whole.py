@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -96,6 +97,33 @@ def test_verify_accepts_the_run_and_names_a_changed_file(
     shard.write_bytes(data)
     assert zhen(["verify", str(copy)]) == 2
     assert str(shard.relative_to(copy)) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["inspect", "release"],
+        ["audit", "release"],
+        ["verify", "."],
+        ["generate", "release", "--prompt", "他", "--greedy"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_no_verb_reaches_for_the_network(micro_run: Any, arguments: list[str]) -> None:
+    environment = dict(os.environ) | {"PYTHONPATH": str(micro_run.folder.parent)}
+    environment.pop("ZHEN_LAUNCHED", None)
+    verb, target, *rest = arguments
+    command = [sys.executable, "-m", "zhen", verb, str(micro_run.folder / target), *rest]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "SOCKET" not in done.stderr
+
+
+def test_the_block_on_sockets_is_seen_by_a_process(micro_run: Any) -> None:
+    environment = dict(os.environ) | {"PYTHONPATH": str(micro_run.folder.parent)}
+    code = "import urllib.request; urllib.request.urlopen('http://127.0.0.1:9')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert "SOCKET ('127.0.0.1', 9)" in done.stderr
 
 
 def test_inspect_says_llama(micro_run: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -156,21 +156,20 @@ def test_stops_at_a_safe_point_and_goes_on(context: Make) -> None:
     assert results_of(again) == results_of(fresh)
 
 
-def test_the_reference_takes_whole_documents_of_each_source_up_to_the_limit(run: Path) -> None:
+def test_the_reference_takes_whole_documents_spread_over_each_source(run: Path) -> None:
     tokenizer = load_tokenizer(run / "tokenizer")
-    sources = [
-        np.concatenate([shard.tokens for shard in open_shards(run / "shards" / name, tokenizer.sha256)])
-        for name in ("books", "web")
-    ]
-    limit = sum(map(len, sources)) * 3 // 4
+    shards = {name: open_shards(run / "shards" / name, tokenizer.sha256) for name in ("books", "web")}
+    limit = sum(shard.header.tokens for source in shards.values() for shard in source) * 3 // 4
     taken = training_tokens(run / "shards", tokenizer.sha256, limit)
-    found, begin = taken.read(), 0
-    for (_, count), whole in zip(taken.sources, sources, strict=True):
-        assert found[begin : begin + count].tolist() == whole[:count].tolist()
-        assert whole[count - 1] == tokenizer.end_of_text
-        assert len(whole) * 3 // 4 - 60 < count <= len(whole) * 3 // 4
-        begin += count
-    assert begin == taken.taken == found.size
+    expected: list[int] = []
+    for shard, mask in taken.shards:
+        documents = [ids.tolist() for ids, _ in shard.documents()]
+        for half in (slice(0, len(mask) // 2), slice(len(mask) // 2, None)):
+            chosen = sum(len(ids) for ids, take in zip(documents[half], mask[half], strict=True) if take)
+            assert chosen / sum(map(len, documents[half])) == pytest.approx(0.75, abs=0.25)
+        expected += [token for ids, take in zip(documents, mask, strict=True) if take for token in ids]
+    assert taken.read().tolist() == expected
+    assert limit * 0.8 < taken.taken == len(expected) <= limit
 
 
 def test_the_reference_takes_everything_below_the_limit(run: Path, context: Make) -> None:

@@ -56,43 +56,49 @@ def read_groups(shards: Path, tokenizer: str) -> list[Group]:
 
 @dataclass(frozen=True)
 class TrainingTokens:
-    """Where the reference's training tokens lie: for each source its shards, and how many tokens to take."""
+    """Which of the training documents the reference learns from."""
 
-    sources: list[tuple[list[Shard], int]]
+    shards: list[tuple[Shard, NDArray[np.bool_]]]
+    """Each shard with the documents to take: bool[documents]."""
     total: int
     """Tokens of all sources."""
     taken: int
-    """Tokens of the whole documents that fit the limit."""
+    """Tokens of the documents taken."""
 
     def read(self) -> NDArray[np.unsignedinteger]:
         """The tokens, source after source: uint16 or uint32 [taken]."""
-        pieces = []
-        for shards, count in self.sources:
-            for shard in shards:
-                pieces.append(shard.tokens[:count])
-                count -= len(pieces[-1])
-        return np.concatenate(pieces)
+        return np.concatenate([shard.tokens[np.repeat(taken, _lengths(shard))] for shard, taken in self.shards])
 
 
 def training_tokens(shards: Path, tokenizer: str, limit: int) -> TrainingTokens:
-    """Whole documents from the beginning of every source, each source's share of `limit` tokens at most."""
+    """Whole documents spread evenly over every source, each source's share of `limit` tokens at most."""
     folders = sorted(path for path in shards.iterdir() if path.is_dir() and path.name != HELD_OUT)
     opened = [open_shards(folder, tokenizer) for folder in folders]
-    totals = [sum(shard.header.tokens for shard in source) for source in opened]
-    total = sum(totals)
+    total = sum(shard.header.tokens for source in opened for shard in source)
     if not total:
         raise ZhenError("no training tokens for the Kneser-Ney reference", file=shards)
-    quotas = [count if total <= limit else count * limit // total for count in totals]
-    sources = [(source, _whole_documents(source, quota)) for source, quota in zip(opened, quotas, strict=True)]
-    return TrainingTokens(sources, total, sum(count for _, count in sources))
+    chosen = [pair for source in opened for pair in _spread(source, min(limit, total), total)]
+    return TrainingTokens(chosen, total, sum(int(_lengths(shard)[taken].sum()) for shard, taken in chosen))
 
 
-def _whole_documents(shards: list[Shard], quota: int) -> int:
-    """Tokens of the documents that end within the first `quota` tokens of a source."""
-    before = taken = 0
+def _spread(shards: list[Shard], part: int, whole: int) -> list[tuple[Shard, NDArray[np.bool_]]]:
+    """Take a source's documents so that, up to any of them, at most part/whole of the tokens passed are taken.
+
+    Sources lie in the order of their files, so that their beginning alone would be one file's kind of text.
+    """
+    passed = taken = 0
+    chosen = []
     for shard in shards:
-        ends = before + shard.ends[:, 0].astype(np.int64)
-        within = int(np.searchsorted(ends, quota, side="right"))
-        taken = int(ends[within - 1]) if within else taken
-        before += shard.header.tokens
-    return taken
+        mask = np.zeros(shard.header.documents, dtype=np.bool_)
+        for index, length in enumerate(_lengths(shard).tolist()):
+            passed += length
+            if (taken + length) * whole <= passed * part:
+                mask[index] = True
+                taken += length
+        chosen.append((shard, mask))
+    return chosen
+
+
+def _lengths(shard: Shard) -> NDArray[np.int64]:
+    """Tokens of each document, end-of-text included: int64[documents]."""
+    return np.diff(shard.ends[:, 0].astype(np.int64), prepend=0)

@@ -27,8 +27,8 @@ class EvaluateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     token but a document's first ones is predicted from at least half a context."""
 
     reference_tokens: Count = 20_000_000
-    """The Kneser-Ney model learns from at most so many training tokens: whole documents, from the beginning of every
-    source in proportion to its size. 20 M take half a minute and 4 GB."""
+    """The Kneser-Ney model learns from at most so many training tokens: whole documents, spread evenly over
+    every source. 20 M take half a minute and 4 GB."""
 
     samples: Count = 2
     """Greedy samples a source and language: the first held-out documents that are long enough are continued."""

@@ -101,4 +101,5 @@ def _spread(shards: list[Shard], part: int, whole: int) -> list[tuple[Shard, NDA
 
 def _lengths(shard: Shard) -> NDArray[np.int64]:
     """Tokens of each document, end-of-text included: int64[documents]."""
-    return np.diff(shard.ends[:, 0].astype(np.int64), prepend=0)
+    ends = shard.ends[:, 0].astype(np.int64)
+    return ends - np.concatenate([[0], ends[:-1]])

@@ -101,5 +101,7 @@ def _spread(shards: list[Shard], part: int, whole: int) -> list[tuple[Shard, NDA
 
 def _lengths(shard: Shard) -> NDArray[np.int64]:
     """Tokens of each document, end-of-text included: int64[documents]."""
-    ends = shard.ends[:, 0].astype(np.int64)
-    return ends - np.concatenate([[0], ends[:-1]])
+    ends: NDArray[np.int64] = shard.ends[:, 0].astype(np.int64)
+    begins = np.zeros_like(ends)
+    begins[1:] = ends[:-1]
+    return ends - begins

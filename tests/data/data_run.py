@@ -77,6 +77,7 @@ def make_sources(folder: Path) -> tuple[Source, ...]:
     for index in range(6):
         name = f"weaver number {index}"
         (folder / "c" / f"{index}.txt").write_text(english(name) + "\n" + english("old " + name), encoding="utf-8")
+        (folder / "c" / f"zh-{index}.txt").write_text(chinese(f"第{index}位织工"), encoding="gb18030")
     return (
         Source(name="web", path=str(folder / "crawl"), license="CC0-1.0"),
         Source(name="lines", path=str(folder / "b.jsonl")),
@@ -184,6 +185,8 @@ if __name__ == "__main__":
     if asked.get("cluster"):
         sys.exit(with_cluster(asked))
     if "linger" in asked:
-        die_while_workers_work(asked["linger"])
+        import data_run  # workers look for the job by the name of its module
+
+        data_run.die_while_workers_work(asked["linger"])
     sources = tuple(Source(**source) for source in asked["sources"])
     run(sources, Path(asked["folder"]), ray=asked.get("ray"), line=Line(asked.get("die_at")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections.abc import Callable
@@ -13,9 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from zhen.data import stage
 from zhen.data.settings import RulesSettings, Source
 from zhen.errors import ZhenError
 from zhen.formats.document import SCHEMA, document_id
+from zhen.formats.stage import Context
 
 KILLED = -9
 
@@ -103,7 +106,7 @@ def test_finished_units_are_not_done_again(
     (tmp_path / "scan.done").unlink()
     (tmp_path / "write.done").unlink()
     jobs = []
-    monkeypatch.setattr("zhen.data.engine.map_units", lambda function, given, **_: jobs.extend(given) or iter(()))
+    monkeypatch.setattr("zhen.data.engine.map_units", lambda function, given, **_: (jobs.append(job) for job in given))
     data_run.run(sources, tmp_path)
     assert jobs == []
     assert data_run.results(tmp_path) == data_run.results(whole)
@@ -111,11 +114,7 @@ def test_finished_units_are_not_done_again(
 
 def test_new_thresholds_need_no_text(data_run: ModuleType, sources: tuple, whole: Path, tmp_path: Path) -> None:
     (tmp_path / "scan").mkdir()
-    for name in ("signals",):
-        (tmp_path / "scan" / name).symlink_to(whole / "scan" / name)
-    from zhen.data import stage
-    from zhen.formats.stage import Context
-
+    (tmp_path / "scan" / "signals").symlink_to(whole / "scan" / "signals")
     (tmp_path / "decide").mkdir()
     sections = {"data.rules": RulesSettings(min_characters_en=10_000)}
     after = {"data.scan": tmp_path / "scan"}
@@ -128,6 +127,17 @@ def test_the_built_in_web_is_read_where_the_run_made_it(data_run: ModuleType, so
     web = (Source(name="own", path="sampleweb", license="CC0-1.0"),)
     data_run.run(web, tmp_path, sampleweb=Path(sources[0].path))
     assert {row["source"] for row in rows(tmp_path / "write/kept")} == {"own"}
+
+
+def test_a_file_at_an_address_is_read_and_hashed(
+    data_run: ModuleType, serve: Callable[[Path], str], sources: tuple, tmp_path: Path
+) -> None:
+    lines = Path(sources[1].path)
+    address = f"{serve(lines.parent)}/{lines.name}"
+    contexts = data_run.run((Source(name="far", path=address),), tmp_path / "run")
+    item = contexts["scan"].inputs[f"far/{lines.name}"]
+    assert (item.bytes, item.sha256) == (lines.stat().st_size, hashlib.sha256(lines.read_bytes()).hexdigest())
+    assert len(rows(tmp_path / "run/scan/documents")) == 5
 
 
 def test_a_source_that_gives_nothing_stops_the_run(data_run: ModuleType, tmp_path: Path) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
-import threading
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,6 +15,8 @@ from zhen.data.settings import Source
 from zhen.data.sources import SourceFile, file_format, source_files, source_inputs
 from zhen.data.units import plan_table, plan_units
 from zhen.errors import ZhenError
+
+Serve = Callable[[Path], str]
 
 
 @pytest.fixture
@@ -64,26 +63,16 @@ def test_what_is_missing_is_said(folder: Path, path: str, message: str) -> None:
         paths(path.replace("{folder}", str(folder)))
 
 
-@pytest.fixture
-def server(folder: Path) -> Iterator[str]:
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
-    handler.func.log_message = lambda *_: None
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as serving:
-        thread = threading.Thread(target=serving.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{serving.server_port}"
-        serving.shutdown()
-        thread.join()
-
-
-def test_an_address_is_one_file(server: str) -> None:
+def test_an_address_is_one_file(folder: Path, serve: Serve) -> None:
+    server = serve(folder)
     (file,), _ = source_files(Source(name="s", path=f"{server}/b/c.MD"), None)
     assert (file.path, file.bytes, file.remote) == ("c.MD", 4, True)
     with pytest.raises(ZhenError, match="cannot be reached"):
         paths(f"{server}/missing.txt")
 
 
-def test_local_inputs_are_hashed_and_remote_ones_are_not(folder: Path, server: str) -> None:
+def test_local_inputs_are_hashed_and_remote_ones_are_not(folder: Path, serve: Serve) -> None:
+    server = serve(folder)
     local, remote = Source(name="l", path=str(folder / "z.txt")), Source(name="r", path=f"{server}/z.txt")
     here, there = source_inputs([local, remote, Source(name="w", path="sampleweb")])
     assert (here.path, here.bytes, here.sha256) == ("l/z.txt", 4, hashlib.sha256(b"data").hexdigest())

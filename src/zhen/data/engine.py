@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import json
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+import traceback
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +25,16 @@ for _name, _value in {
 
 import daft  # noqa: E402
 import pyarrow as pa  # noqa: E402
+from daft.execution.udf import UdfHandle  # noqa: E402
 
 from zhen.errors import ZhenError, missing_extra  # noqa: E402
 from zhen.formats.files import die_with_parent  # noqa: E402
+
+_used: list[float] = []
+"""When Daft was last at work, in seconds of the monotonic clock."""
+
+_TAKE_DOWN_SECONDS = 20.0
+_LET_GO_SECONDS = 0.5
 
 _runner: list[str | None] = []
 """The Ray address that Daft was started with in this process, or None; it can be set only once."""
@@ -54,11 +65,13 @@ class _Worker:
         except OSError as error:
             found = f"could not be read or written: {error.strerror or error}"
             return json.dumps({"error": [found, None, error.filename, None, "free space, check rights, run again"]})
+        except Exception:
+            return json.dumps({"bug": traceback.format_exc()})
 
 
 def map_units(
     function: Callable[[str], str], jobs: Sequence[str], *, workers: int, ray: str | None = None
-) -> Iterator[str]:
+) -> Generator[str, None, None]:
     """Call `function` on each job in worker processes; yields the answers as they come, in any order.
 
     `function` is found by its module and name in the workers. Jobs and answers are short strings (JSON: paths,
@@ -79,11 +92,32 @@ def map_units(
             if "error" in answer:
                 found, expected, file, place, hint = answer["error"]
                 raise ZhenError(found, expected=expected, file=file, place=place, hint=hint)
+            if "bug" in answer:
+                raise RuntimeError(f"in a worker process:\n{answer['bug']}")
             yield answer["result"]
+    except RuntimeError as error:
+        if "closed the connection" not in str(error):
+            raise
+        raise ZhenError(
+            "a worker process of the data engine ended by itself",
+            hint="most often memory ran out: run again with fewer workers; what is finished is kept",
+        ) from error
     finally:
         stop_file.touch()
         rows.close()
+        _used[:] = [time.monotonic()]
         stop_file.unlink(missing_ok=True)
+
+
+@atexit.register
+def _let_threads_end() -> None:
+    """Daft's threads let go of Python objects a moment after an answer; a program that ends before them crashes."""
+    while _used and any(type(each) is UdfHandle for each in gc.get_objects()):
+        if time.monotonic() - _used[-1] > _TAKE_DOWN_SECONDS:
+            return
+        time.sleep(0.01)
+    if _used:
+        time.sleep(max(0.0, _used[-1] + _LET_GO_SECONDS - time.monotonic()))
 
 
 def query(
@@ -103,7 +137,9 @@ def query(
         name: daft.from_arrow(table) if isinstance(table, pa.Table) else daft.read_parquet([str(p) for p in table])
         for name, table in tables.items()
     }
-    return build(**frames).sort(list(sort_by)).to_arrow()
+    answer = build(**frames).sort(list(sort_by)).to_arrow()
+    _used[:] = [time.monotonic()]
+    return answer
 
 
 def cluster_cores(ray: str) -> int:

@@ -77,8 +77,8 @@ class UnitStatistics(Struct):
     outputs: dict[str, Digest] = {}
     temporary: dict[str, str] = {}
     """Output -> the name it has until the parent renames it; empty once that is done."""
-    sha256: dict[str, str] = {}
-    """`source/path` -> hash of the files in ScanJob.hashed."""
+    sha256: dict[str, Digest] = {}
+    """`source/path` -> size and hash of the files in ScanJob.hashed."""
 
 
 def scan_unit(job: str) -> str:
@@ -126,7 +126,7 @@ class _Scan:
                 system, root = fsspec.core.url_to_fs(part.location)
                 system.get_file(root, str(path))
             if part.location in self.job.hashed and (part.window is None or part.window.begin == 0):
-                self.statistics.sha256[f"{source.name}/{part.path}"] = sha256_file(path).sha256
+                self.statistics.sha256[f"{source.name}/{part.path}"] = sha256_file(path)
             self.statistics.input_bytes += part.bytes or path.stat().st_size
         except Exception as error:  # every file system has errors of its own; each means that this file is lost
             yield Lost(0, part.bytes, f"cannot be read: {getattr(error, 'strerror', None) or error}")

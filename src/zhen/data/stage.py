@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,9 @@ def scan(context: Context) -> Figures:
     names = [source.name for source in sources]
     plan = plan_table(units, names, [others for _, others in found])
     context.output("units.json", "result", write_json(context.folder / "units.json", plan))
+    for name, others in plan["other_files"].items():
+        kinds = ", ".join(f"{suffix} {count:,}" for suffix, count in others.items())
+        context.line.note(f"source {name}: files of no known format are left aside ({kinds})")
     for folder in ("documents", "signals", "units"):
         (context.folder / folder).mkdir(exist_ok=True)
     done = {unit.name: statistics for unit in units if (statistics := _unit_done(context.folder, unit))}
@@ -53,15 +57,19 @@ def scan(context: Context) -> Figures:
         if unit.name not in done
     ]
     _scan_progress(context, done, len(units))
-    for answer in engine.map_units(scan_unit, jobs, workers=_workers(context), ray=context.ray):
-        statistics = msgspec.json.decode(answer, type=UnitStatistics)
-        publish(context.folder, statistics.temporary)
-        statistics.temporary = {}
-        _write_statistics(context.folder, statistics)
-        done[statistics.unit] = statistics
-        _scan_progress(context, done, len(units))
-        context.stop_here()
-    return _finish_scan(context, [done[unit.name] for unit in units], sources)
+    with closing(engine.map_units(scan_unit, jobs, workers=_workers(context), ray=context.ray)) as answers:
+        for answer in answers:
+            statistics = msgspec.json.decode(answer, type=UnitStatistics)
+            publish(context.folder, statistics.temporary)
+            statistics.temporary = {}
+            write_json(context.folder / "units" / f"{statistics.unit}.json", msgspec.to_builtins(statistics))
+            done[statistics.unit] = statistics
+            _scan_progress(context, done, len(units))
+            context.stop_here()
+    revisions = {
+        f"{name}/{file.path}": file.revision for name, (files, _) in zip(names, found, strict=True) for file in files
+    }
+    return _finish_scan(context, [done[unit.name] for unit in units], sources, revisions)
 
 
 def _unit_done(folder: Path, unit: Unit) -> UnitStatistics | None:
@@ -76,10 +84,6 @@ def _unit_done(folder: Path, unit: Unit) -> UnitStatistics | None:
         for output, digest in statistics.outputs.items()
     )
     return statistics if whole else None
-
-
-def _write_statistics(folder: Path, statistics: UnitStatistics) -> None:
-    write_json(folder / "units" / f"{statistics.unit}.json", msgspec.to_builtins(statistics))
 
 
 def _scan_progress(context: Context, done: Mapping[str, UnitStatistics], total: int) -> None:
@@ -101,7 +105,12 @@ def _hashed_while_reading(sources: Sequence[Source], files: Sequence[Sequence[So
     return locations
 
 
-def _finish_scan(context: Context, units: Sequence[UnitStatistics], sources: Sequence[Source]) -> Figures:
+def _finish_scan(
+    context: Context,
+    units: Sequence[UnitStatistics],
+    sources: Sequence[Source],
+    revisions: Mapping[str, str | None],
+) -> Figures:
     context.line.update(len(units), len(units), "units", "gathering what was lost")
     with atomic_write(context.folder / "lost.jsonl") as file:
         for unit in units:
@@ -111,8 +120,8 @@ def _finish_scan(context: Context, units: Sequence[UnitStatistics], sources: Seq
         for output, digest in unit.outputs.items():
             context.output(output, "result", digest)
         context.output(f"units/{unit.unit}.json", "result")
-        for path, sha256 in unit.sha256.items():
-            context.input_hashed(Input(path, 0, sha256))
+        for path, digest in unit.sha256.items():
+            context.input_hashed(Input(path, digest.bytes, digest.sha256, revisions[path]))
     read = {name for unit in units for name in unit.by_source}
     for source in sources:
         if source.name not in read:
@@ -220,12 +229,13 @@ def write(context: Context) -> Figures:
         if name not in done
     ]
     context.line.update(len(done), len(names), "units")
-    for answer in engine.map_units(write_unit, jobs, workers=_workers(context), ray=context.ray):
-        written = msgspec.json.decode(answer, type=WriteAnswer)
-        publish(context.folder, written.temporary)
-        done[written.unit] = dict(written.outputs)
-        context.line.update(len(done), len(names), "units")
-        context.stop_here()
+    with closing(engine.map_units(write_unit, jobs, workers=_workers(context), ray=context.ray)) as answers:
+        for answer in answers:
+            written = msgspec.json.decode(answer, type=WriteAnswer)
+            publish(context.folder, written.temporary)
+            done[written.unit] = dict(written.outputs)
+            context.line.update(len(done), len(names), "units")
+            context.stop_here()
     for name in names:
         for output, digest in done[name].items():
             context.output(output, "result", digest)

@@ -81,8 +81,14 @@ def test_the_number_of_workers_changes_no_byte(
     assert data_run.results(tmp_path) == data_run.results(whole)
 
 
-def test_every_file_left_is_declared(data_run: ModuleType, sources: tuple, whole: Path, tmp_path: Path) -> None:
-    for name, context in data_run.run(sources, tmp_path).items():
+def test_every_file_left_is_declared_and_each_part_has_a_last_word(
+    data_run: ModuleType, sources: tuple, tmp_path: Path
+) -> None:
+    contexts = data_run.run(sources, tmp_path)
+    assert contexts["scan"].summary.startswith("22 documents with ")
+    assert contexts["decide"].summary.startswith("19 of 22 documents kept; left out: 1 by ")
+    assert "held out; zh " in contexts["write"].summary
+    for name, context in contexts.items():
         left = set(data_run.results(tmp_path / name))
         assert set(context.outputs) == left
         assert {kind for kind, _ in context.outputs.values()} == {"result"}

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from zhen.console import size as human_size
 from zhen.data.holdout import Cut
 from zhen.data.rules import DUPLICATE, RULES
 from zhen.data.scan import UnitStatistics
@@ -104,3 +105,31 @@ def write_figures(cuts: Mapping[str, Cut], totals: Mapping[str, tuple[int, int]]
         figures[f"held_out_documents.{lang}"] = Figure(held)
         figures[f"held_out_bytes.{lang}"] = Figure(held_bytes, "B")
     return figures
+
+
+def scan_words(units: Sequence[UnitStatistics]) -> str:
+    """The last word of the scan."""
+    documents = sum(unit.documents for unit in units)
+    text = human_size(sum(unit.text_bytes for unit in units))
+    lost = sum(unit.lost for unit in units)
+    read = human_size(sum(unit.input_bytes for unit in units))
+    return f"{documents:,} documents with {text} of text out of {read}, {lost:,} records lost"
+
+
+def decide_words(funnel: Funnel) -> str:
+    """The last word of the decision: what is kept, and the rules that left out most."""
+    removed: Counter[str] = Counter()
+    for (_, _, rule), (documents, _) in funnel.items():
+        removed[rule] += documents
+    read, kept = sum(removed.values()), removed.pop("kept", 0)
+    most = ", ".join(f"{count:,} by {rule}" for rule, count in removed.most_common(3) if count)
+    return f"{kept:,} of {read:,} documents kept" + (f"; left out: {most}" if most else "")
+
+
+def write_words(cuts: Mapping[str, Cut], totals: Mapping[str, tuple[int, int]]) -> str:
+    """The last word of the writing: for training and held out, by language."""
+    parts = []
+    for lang, (documents, size) in sorted(totals.items()):
+        held, held_bytes = (cuts[lang].documents, cuts[lang].bytes) if lang in cuts else (0, 0)
+        parts.append(f"{lang} {documents - held:,} ({human_size(size - held_bytes)}) and {held:,} held out")
+    return "; ".join(parts)

@@ -129,6 +129,7 @@ def _finish_scan(
     lost = sum(unit.lost for unit in units)
     if lost:
         context.line.note(f"{lost:,} records or files could not be read; each is listed in lost.jsonl")
+    context.summary = report.scan_words(units)
     return report.scan_figures(units)
 
 
@@ -186,6 +187,7 @@ def decide(context: Context) -> Figures:
             place="data.rules",
             hint=f"{context.folder / 'funnel.json'} counts what each rule removed",
         )
+    context.summary = report.decide_words(funnel)
     return figures
 
 
@@ -239,6 +241,7 @@ def write(context: Context) -> Figures:
     for name in names:
         for output, digest in done[name].items():
             context.output(output, "result", digest)
+    context.summary = report.write_words(cuts, totals)
     return report.write_figures(cuts, totals)
 
 

@@ -79,6 +79,32 @@ def test_audit_needs_no_torch(bare: Path) -> None:
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+def test_links_into_the_hubs_cache_are_followed(bare: Path) -> None:
+    snapshot, blobs = bare / "models--a--b" / "snapshots" / "0123", bare / "models--a--b" / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (bare / name).rename(blobs / name.upper())
+        (snapshot / name).symlink_to(f"../../blobs/{name.upper()}")
+    report = audit_checkpoint(snapshot)
+    assert report.passed
+    assert not report.of("fails")
+
+
+def test_second_set_of_weights_is_found(bare: Path) -> None:
+    (bare / "other").mkdir()
+    (bare / "other" / "model.safetensors").write_bytes((bare / "model.safetensors").read_bytes())
+    assert [found.file for found in audit_checkpoint(bare).of("fails")] == ["other/model.safetensors"]
+
+
+def test_index_that_states_another_size_is_found(bare: Path) -> None:
+    (bare / "model.safetensors").rename(bare / "model-00001-of-00001.safetensors")
+    names = dict.fromkeys(shapes(CONFIG), "model-00001-of-00001.safetensors")
+    index = {"metadata": {"total_size": 7}, "weight_map": names}
+    (bare / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert [found.id for found in audit_checkpoint(bare).of("fails")] == ["weights.only"]
+
+
 def test_nothing_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ZhenError, match="is not there"):
         audit_checkpoint(tmp_path / "nothing")

@@ -123,6 +123,7 @@ PLANTED: list[tuple[Fault, str]] = [
     (write("modeling_llama.py", b"print()"), "code.found"),
     (write("run", b"#!/bin/sh\n"), "code.found"),
     (write("weights.bin", b""), "files.pickle"),
+    (write("pytorch_model.bin", b"\x10\0\0\0\0\0\0\0{" + b" " * 20), "files.pickle"),
     (write("notes.txt", b"cos\nsystem\n(S'true'\ntR."), "files.pickle"),
     (write("vocab", b"\x80\x04\x95\x10\x00\x00\x00\x00\x00\x00\x00\x8c\x02os\x94."), "files.pickle"),
     (change_json("generation_config.json", eos_token_id=7), "tokenizer.special-ids"),
@@ -131,6 +132,15 @@ PLANTED: list[tuple[Fault, str]] = [
     (change_text("LICENSE", "perpetual,", "revocable, non-commercial, by written application only,"), "license.text"),
     (change_text("LICENSE", r"\Z", ADDED), "license.text"),
     (remove("LICENSE"), "license.text"),
+    (change_text("README.md", "\n### Data", "\n| MMLU | 85.2 |\n\n### Data"), "claims.figure"),
+    (change_text("README.md", "\n### Data", "\n| MMLU | **85.2 %** |\n\n### Data"), "claims.figure"),
+    (change_text("README.md", r"1\.235<!--/-->", "1.235<!--/-->9"), "claims.figure"),
+    (change_text("README.md", "\nmodel-index:", "\nmetrics:\n- value: 85.2\nmodel-index:"), "claims.figure"),
+    (write("tf_model.h5", b""), "weights.only"),
+    (write("adapter_config.json", b"{}"), "weights.only"),
+    (write("model.gguf", b"GGUF"), "weights.only"),
+    (write("records/hook.py", b"print()"), "code.found"),
+    (write("data.xz", b"\xfd7zXZ\0"), "files.pickle"),
     (change_text("README.md", "license: apache-2.0", "license: cc0-1.0"), "license.text"),
     (change_text("README.md", r"1\.235<", "0.935<"), "claims.figure"),
     (change_text("README.md", "31,234", "61,234"), "claims.figure"),
@@ -148,7 +158,8 @@ def test_planted_fault_is_found_though_the_manifest_was_made_again(
     fault(released)
     reseal(released)
     report = audit_checkpoint(released)
-    assert {found for found, _ in failures(report)} == {id}, report.of("fails")
+    # whatever is wrong with a file of the checkpoint, it is not the recorded one any more either
+    assert {found for found, _ in failures(report)} - {"claims.checkpoint"} == {id}, report.of("fails")
     assert not report.passed
 
 
@@ -157,6 +168,34 @@ def test_zip_named_like_text_is_found(released: Path, reseal: Callable[[Path], N
         archive.writestr("archive/data.pkl", b"\x80\x02.")
     reseal(released)
     assert failures(audit_checkpoint(released)) == [("files.pickle", "notes.txt")]
+
+
+def test_other_settings_than_recorded_are_found(released: Path, reseal: Callable[[Path], None]) -> None:
+    change_json("config.json", rms_norm_eps=0.1)(released)
+    reseal(released)
+    assert failures(audit_checkpoint(released)) == [("claims.checkpoint", "config.json")]
+
+
+def test_what_the_hub_adds_is_no_fault(released: Path) -> None:
+    (released / ".gitattributes").write_text("*.safetensors filter=lfs\n")
+    (released / ".cache" / "huggingface").mkdir(parents=True)
+    (released / ".cache" / "huggingface" / ".gitignore").write_text("*")
+    assert audit_checkpoint(released).passed
+
+
+def test_pipe_is_not_opened_and_does_not_pass(released: Path) -> None:
+    for name in ("config.json", WEIGHTS, "tokenizer.model", "SHA256SUMS"):
+        (released / name).unlink()
+        os.mkfifo(released / name)
+        report = audit_checkpoint(released)
+        assert ("files.link", name) in failures(report)
+        assert not report.passed
+
+
+def test_names_steer_no_terminal(released: Path) -> None:
+    (released / "a\x1b[2J\u202eb[red].txt").write_text("")
+    found = [finding.evidence for finding in audit_checkpoint(released).of("fails")]
+    assert found == ["a\\x1b[2J\\u202eb[red].txt is here and not listed"]
 
 
 def test_credit_to_llama_is_asked_for(released: Path, reseal: Callable[[Path], None]) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from zhen.audit.finding import Finding, fails, holds, unchecked
+from zhen.audit.finding import Finding, Severity, counted, fails, holds, unchecked
 from zhen.audit.folder import Folder
 from zhen.checkpoint.names import SKIPPED, UNKNOWN, detect, rename
-from zhen.checkpoint.reader import Checkpoint
+from zhen.checkpoint.reader import INDEX, Checkpoint
 from zhen.errors import ZhenError
 from zhen.model.size import shapes
 
@@ -22,6 +22,10 @@ SHOWN = 4
 _FETCH = "config.json and weights are of different models: fetch both from one place"
 _NAMES = "every tensor bears LLaMA's name"
 _SHAPES = "the tensors are those that config.json asks for, in its shapes"
+OTHER_WEIGHTS = (".safetensors", ".gguf", ".ggml", ".h5", ".msgpack", ".onnx", ".npz", "adapter_config.json")
+"""Ends of names of files with weights, or of adapters, which loaders put on top of the weights unasked."""
+
+_ONE_SET = "the weights that were checked are the only ones here"
 _DTYPE = "every tensor is stored in the number format that config.json names"
 _CONFIG = "config.json describes a LLaMA decoder without code of its own"
 
@@ -78,6 +82,22 @@ def check_tensors(folder: Folder) -> Iterator[Finding]:
         del found[HEAD]
     yield from _compare(shapes(folder.config), found, whole=scheme != UNKNOWN)
     yield from _dtype(folder)
+
+
+def check_one_set(folder: Folder) -> Iterator[Finding]:
+    """No second set of weights, no adapter, no shard beside the index: some loader would take what no check saw."""
+    if folder.checkpoint is None or not folder.root.is_dir():
+        return
+    used = {header.file.name for header in folder.checkpoint.headers}
+    others = [name for name in folder.files if name.lower().endswith(OTHER_WEIGHTS) and name not in used]
+    severity: Severity = "error" if folder.is_release else "warning"
+    if others:
+        evidence = f"{len(others)} more: {_some(others)}"
+        yield fails("weights.only", _ONE_SET, evidence, fix="remove them", file=others[0], severity=severity)
+    if stated := [note for note in folder.checkpoint.notes if "total_size" in note]:
+        yield fails("weights.only", _ONE_SET, stated[0], fix="write the index again", file=INDEX, severity=severity)
+    if not others and not stated:
+        yield holds("weights.only", _ONE_SET, counted(len(used), "file"))
 
 
 def _head_is_embedding(checkpoint: Checkpoint) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from os import PathLike
 from pathlib import Path
 
-from zhen.audit.architecture import check_config, check_tensors
+from zhen.audit.architecture import check_config, check_one_set, check_tensors
 from zhen.audit.claims import check_context, check_license, check_notice, check_weights
 from zhen.audit.figures import check_figures
 from zhen.audit.files import check_code, check_manifest, check_pickles
@@ -24,6 +24,7 @@ CHECKS: tuple[Callable[[Folder], Iterator[Finding]], ...] = (
     check_pickles,
     check_config,
     check_tensors,
+    check_one_set,
     check_tokenizer,
     check_context,
     check_weights,
@@ -32,6 +33,9 @@ CHECKS: tuple[Callable[[Folder], Iterator[Finding]], ...] = (
     check_notice,
 )
 """Files first, then weights, tokenizer, claims; each reads the folder and returns findings."""
+
+OPENED = (".safetensors", ".json")
+"""Files that the reader of checkpoints may open by itself."""
 
 _READABLE = "the weights are safetensors files with a sound header"
 
@@ -63,6 +67,10 @@ def _open(folder: Folder, root: Path) -> Iterator[Finding]:
         folder.config_error = error.text()
     if not any(name.endswith(".safetensors") for name in folder.files):
         yield unchecked("weights.readable", _READABLE, "there is no safetensors file", severity="error")
+        return
+    if elsewhere := [name for name in folder.files if name.endswith(OPENED) and not folder.inside(name)]:
+        evidence = f"not opened: {elsewhere[0]} is a link out of the folder, or no file"
+        yield unchecked("weights.readable", _READABLE, evidence, severity="error")
         return
     try:
         folder.checkpoint = open_checkpoint(root)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from zhen.audit.finding import Finding, fails, holds, unchecked
+from zhen.audit.finding import Finding, counted, fails, holds, unchecked
 from zhen.audit.folder import Folder
 from zhen.audit.license import TEXTS, identify
 from zhen.audit.manifest import MANIFEST, read_manifest
@@ -23,6 +23,7 @@ CREDIT_FILES = ("NOTICE", "NOTICE.txt", "NOTICE.md", "README.md")
 
 _CONTEXT = "the context length claimed is the length that was trained"
 _WEIGHTS = "the weights are those that the record of their training names"
+_OTHERS = "configuration and tokenizer are those that the record of the training names"
 _LICENSE = "the licence file is there and is the licence that the card claims"
 _NOTICE = "LLaMA is credited with the architecture"
 
@@ -81,7 +82,7 @@ def _trained_length(folder: Folder) -> tuple[str, int] | None:
 
 
 def check_weights(folder: Folder) -> Iterator[Finding]:
-    """The manifest's hash of every weight file against the one in the record of the stage that made it.
+    """The manifest's hash of every file of the checkpoint against the one in the record of the stage that made it.
 
     The manifest stands for the files (`files.hash` compares these), so a damaged byte is one finding, not two.
     """
@@ -90,7 +91,7 @@ def check_weights(folder: Folder) -> Iterator[Finding]:
         yield unchecked("claims.weights", _WEIGHTS, "no record of training, or no manifest, is here")
         return
     try:
-        listed = read_manifest(folder.root / MANIFEST)
+        listed = read_manifest(folder.text(MANIFEST))
         outputs = folder.object(record).get("outputs")
     except ZhenError as error:
         yield unchecked("claims.weights", _WEIGHTS, error.text(), severity="error")
@@ -99,15 +100,26 @@ def check_weights(folder: Folder) -> Iterator[Finding]:
     for output in outputs if isinstance(outputs, list) else []:
         if isinstance(output, dict) and str(output.get("path", "")).startswith("checkpoint/"):
             made[str(output["path"]).removeprefix("checkpoint/")] = str(output.get("sha256"))
-    weights = [name for name in listed if name.endswith(".safetensors")]
-    others = [name for name in weights if made.get(name) != listed[name].sha256]
-    if not weights or not made:
-        yield unchecked("claims.weights", _WEIGHTS, f"{record} or {MANIFEST} names no weights", severity="error")
+    has = {name: digest.sha256 for name, digest in listed.items()}
+    weights = {name for name in (*has, *made) if name.endswith(".safetensors")}
+    yield from _as_recorded("claims.weights", _WEIGHTS, sorted(weights), made, has, record)
+    yield from _as_recorded("claims.checkpoint", _OTHERS, sorted(made.keys() - weights), made, has, record)
+
+
+def _as_recorded(
+    check: str, claim: str, names: list[str], made: Mapping[str, str], has: Mapping[str, str], record: str
+) -> Iterator[Finding]:
+    """Whether the files of those names have the hashes that the record gives."""
+    if not names or not made:
+        yield unchecked(check, claim, f"{record} or {MANIFEST} names none", severity="error")
+        return
+    others = [name for name in names if made.get(name) != has.get(name)]
     for name in others:
-        evidence = f"{name} has SHA-256 {listed[name].sha256[:16]}…, {record} names {str(made.get(name))[:16]}…"
-        yield fails("claims.weights", _WEIGHTS, evidence, fix="release the weights of the recorded run", file=name)
-    if weights and made and not others:
-        yield holds("claims.weights", _WEIGHTS, f"{len(weights)} files, SHA-256 as in {record}")
+        found, due = (f"SHA-256 {side[name][:16]}…" if name in side else "nothing" for side in (has, made))
+        evidence = f"{name}: {MANIFEST} has {found}, {record} has {due}"
+        yield fails(check, claim, evidence, fix=f"release {name} of the recorded run", file=name)
+    if not others:
+        yield holds(check, claim, f"{counted(len(names), 'file')}, SHA-256 as in {record}")
 
 
 def check_license(folder: Folder) -> Iterator[Finding]:

@@ -30,6 +30,10 @@ _MARK = re.compile(r"<!--=(?P<id>[^<>\s]+?)-->(?P<text>.*?)<!--/-->", re.DOTALL)
 _HEAD = re.compile(r"^\s*value: (?P<value>\S+)\s+# figure (?P<id>\S+)\s*$", re.MULTILINE)
 
 
+_VALUE = re.compile(r"^[\s-]*value:.*$", re.MULTILINE)
+_NUMBER = re.compile(r"[*_~≈≥≤<>+−–-]*\d[\d.,\s]*\s*(?:%|[KMBT]|±.*)?[*_]*")
+
+
 class CardFigure(msgspec.Struct, frozen=True, kw_only=True):
     """A figure of the card: its name there, its value, the record it comes from and where in it."""
 
@@ -104,11 +108,30 @@ def check_figures(folder: Folder) -> Iterator[Finding]:
     for name in shown:
         faults += 1
         yield fails("claims.figure", _CLAIM, f"{name}: in the card, not in {FIGURES}", fix=_FIX, file=CARD)
+    for text in unmarked(card) if folder.is_release else ():
+        faults += 1
+        yield fails("claims.figure", _CLAIM, f"{text!r}: a number without a record", fix=_FIX, file=CARD)
     if not figures:
         yield unchecked("claims.figures", _CLAIM, f"{FIGURES} lists none", severity="error")
     elif not faults:
         records = {figure.record for figure in figures}
         yield holds("claims.figures", _CLAIM, f"{len(figures)} figures, {len(records)} records")
+
+
+def unmarked(card: str) -> Iterator[str]:
+    """Lines of the head that give a value, and cells of tables that hold a number, without a figure's mark.
+
+    Numbers in sentences can be anything (a date, a version) and are not judged.
+    """
+    head, body = re.fullmatch(r"(---\n.*?\n---\n)?(.*)", card, re.DOTALL).groups()  # type: ignore[union-attr]
+    for line in _VALUE.findall(head or ""):
+        if not _HEAD.fullmatch(line):
+            yield line.strip()
+    for row in body.splitlines():
+        for cell in row.split("|")[1:] if "|" in row else ():
+            rest = _MARK.sub("", cell).strip()
+            if _NUMBER.fullmatch(rest) or (rest != cell.strip() and any(c.isdigit() for c in rest)):
+                yield cell.strip()
 
 
 def _problems(folder: Folder, figure: CardFigure, shown: list[tuple[str, str]]) -> Iterator[str]:

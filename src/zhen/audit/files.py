@@ -11,7 +11,7 @@ from typing import Any
 
 from zhen.audit.finding import Finding, fails, holds, unchecked
 from zhen.audit.folder import Folder
-from zhen.audit.manifest import MANIFEST, UNLISTED, read_manifest
+from zhen.audit.manifest import HUB_FOLDER, MANIFEST, UNLISTED, read_manifest
 from zhen.console import size
 from zhen.errors import ZhenError
 from zhen.formats.files import sha256_file
@@ -23,8 +23,24 @@ PICKLE_NAMES = frozenset({".bin", ".pth", ".pt", ".pkl", ".pickle", ".ckpt", ".j
 """Names that loaders unpickle, whatever is in the file today."""
 
 CODE_NAMES = frozenset(
-    {".py", ".pyc", ".pyd", ".so", ".dll", ".dylib", ".exe", ".sh", ".bat", ".ps1", ".ipynb", ".js", ".jar", ".pth"}
+    {".py", ".pyc", ".pyd", ".pyw", ".pyx", ".pyz", ".pth", ".whl", ".egg", ".ipynb", ".so", ".dll", ".dylib", ".exe"}
+    | {".sh", ".bat", ".ps1", ".js", ".jar", ".c", ".cpp", ".cu"}
 )
+
+PACKED = (
+    b"\x1f\x8b",
+    b"BZh",
+    b"\xfd7zXZ\0",
+    b"\x28\xb5\x2f\xfd",
+    b"\x04\x22\x4d\x18",
+    b"\x78\x9c",
+    b"\x78\xda",
+    b"7z\xbc\xaf",
+)
+"""First bytes of gzip, bzip2, xz, zstd, LZ4, zlib (twice) and 7z; joblib packs pickles in most of these."""
+
+EXECUTABLE = (b"\x7fELF", b"#!", b"MZ", b"\0asm", b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
+"""First bytes of programs: ELF, scripts, Windows, WebAssembly, macOS (three)."""
 
 CODE_KEYS = ("auto_map", "custom_code", "custom_pipelines")
 """Keys in a JSON file that name code to be loaded with the model."""
@@ -40,7 +56,7 @@ def check_manifest(folder: Folder) -> Iterator[Finding]:
         yield _no_manifest(folder)
         return
     try:
-        listed = read_manifest(folder.root / MANIFEST)
+        listed = read_manifest(folder.text(MANIFEST))
     except ZhenError as error:
         yield fails("files.manifest", _LISTED, error.text(), fix="fetch the manifest again", file=MANIFEST)
         return
@@ -48,7 +64,7 @@ def check_manifest(folder: Folder) -> Iterator[Finding]:
     total = 0
     for name, digest in listed.items():
         path = folder.root / name
-        if name not in folder.files or not _inside(folder.root, path):
+        if name not in folder.files or not folder.inside(name):
             faults += 1
             yield fails("files.missing", _LISTED, f"{name} is listed and not here", fix=f"fetch {name}", file=name)
             continue
@@ -63,7 +79,7 @@ def check_manifest(folder: Folder) -> Iterator[Finding]:
             evidence = f"{name} has SHA-256 {actual[:16]}…, listed is {digest.sha256[:16]}…"
             yield fails("files.hash", _LISTED, evidence, fix=f"fetch {name} again", file=name)
     for name in folder.files:
-        if name not in listed and name not in UNLISTED:
+        if name not in listed and name not in UNLISTED and not name.startswith(HUB_FOLDER):
             faults += 1
             yield fails("files.unlisted", _LISTED, f"{name} is here and not listed", fix=f"remove {name}", file=name)
     if not listed:
@@ -84,16 +100,11 @@ def _no_manifest(folder: Folder) -> Finding:
     return unchecked("files.manifest", _LISTED, f"there is no {MANIFEST}")
 
 
-def _inside(root: Path, path: Path) -> bool:
-    """Whether a path, links followed, is a file below the root."""
-    return path.is_file() and path.resolve().is_relative_to(root.resolve())
-
-
 def check_pickles(folder: Folder) -> Iterator[Finding]:
     """No file that a loader would unpickle, none that is a pickle under another name, no archive with one in it."""
     found = 0
     for name in folder.files:
-        if not _inside(folder.root, folder.root / name):
+        if not folder.inside(name):
             continue
         what = _pickled(folder.root / name)
         if what:
@@ -116,21 +127,17 @@ def _pickled(path: Path) -> str | None:
         head = file.read(HEAD)
         file.seek(0, io.SEEK_END)
         length = file.tell()
-    if _is_safetensors(head, length):
+    if path.suffix.lower() in PICKLE_NAMES:
+        return f"ends in {path.suffix}, which loaders unpickle"
+    if path.suffix == ".safetensors" and _is_safetensors(head, length):
         return None
     if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         return _archive(path)
-    if head[:2] == b"\x1f\x8b":
-        return "is a gzip file, whose content is not looked into"
-    if head[257:262] == b"ustar":
-        return "is a tar archive, whose content is not looked into"
+    if head.startswith(PACKED) or head[257:262] == b"ustar":
+        return "is a packed file or archive, whose content is not looked into"
     if head[:6] == b"\x93NUMPY" and b"O'" in head[:256]:
         return "is a NumPy file of objects, which are pickled"
-    if looks_pickled(head):
-        return "is a pickle"
-    if path.suffix.lower() in PICKLE_NAMES:
-        return f"ends in {path.suffix}, which loaders unpickle"
-    return None
+    return "is a pickle" if looks_pickled(head) else None
 
 
 def _archive(path: Path) -> str:
@@ -182,17 +189,16 @@ def check_code(folder: Folder) -> Iterator[Finding]:
 def _code(folder: Folder) -> Iterator[Finding]:
     for name in folder.files:
         path = folder.root / name
-        if not _inside(folder.root, path):
-            yield fails(
-                "files.link", _NO_CODE, f"{name} is a link that leads out of the folder", fix="remove it", file=name
-            )
+        if not folder.inside(name):
+            evidence = f"{name} is a link that leads out of the folder, or no file; it was not opened"
+            yield fails("files.link", _NO_CODE, evidence, fix="remove it", file=name)
             continue
         if path.suffix.lower() in CODE_NAMES:
             yield _is_code(name, f"{name} is a program")
             continue
         with path.open("rb") as file:
             start = file.read(4)
-        if start == b"\x7fELF" or start[:2] in (b"#!", b"MZ"):
+        if start.startswith(EXECUTABLE):
             yield _is_code(name, f"{name} starts like an executable")
         elif name.endswith(".json"):
             try:

@@ -29,9 +29,26 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Relative to the folder that was audited, where one file is to blame."""
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def visible(text: str) -> str:
+    """Text in which every character can be seen: names of hostile files steer no terminal and turn no line around."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+
+
 def holds(check: str, claim: str, evidence: str, *, confidence: Confidence = "exact") -> Finding:
     """The claim was checked and is true."""
-    return Finding(id=check, severity="error", claim=claim, verdict="holds", evidence=evidence, confidence=confidence)
+    return Finding(
+        id=check,
+        severity="error",
+        claim=claim,
+        verdict="holds",
+        evidence=visible(evidence),
+        confidence=confidence,
+    )
 
 
 def fails(
@@ -50,9 +67,9 @@ def fails(
         severity=severity,
         claim=claim,
         verdict="fails",
-        evidence=evidence,
+        evidence=visible(evidence),
         confidence=confidence,
-        fix=fix,
+        fix=visible(fix),
         file=file,
     )
 
@@ -66,7 +83,7 @@ def unchecked(
         severity=severity,
         claim=claim,
         verdict="could not be checked",
-        evidence=reason,
+        evidence=visible(reason),
         confidence="none",
         fix=fix,
     )

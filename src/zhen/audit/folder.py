@@ -41,9 +41,22 @@ class Folder:
         """Whether that file is there."""
         return name in self.files
 
+    def inside(self, name: str) -> bool:
+        """Whether a name, links followed, is a file below the root (or a blob of the Hub's cache, for its snapshots).
+
+        Anything else (links elsewhere, pipes, devices) is not opened.
+        """
+        path, root = self.root / name, self.root.resolve()
+        if not path.is_file():
+            return False
+        homes = [root, root.parent.parent / "blobs"] if root.parent.name == "snapshots" else [root]
+        return any(path.resolve().is_relative_to(home) for home in homes)
+
     def text(self, name: str) -> str:
         """The UTF-8 text of a file. Raises ZhenError naming it where it is not text or is too long."""
         path = self.root / name
+        if not self.inside(name):
+            raise ZhenError("is a link out of the folder, or no file", expected="a file", file=name)
         if path.stat().st_size > MAX_TEXT:
             raise ZhenError(f"has {path.stat().st_size:,} bytes", expected=f"at most {MAX_TEXT:,}", file=name)
         try:

@@ -38,6 +38,8 @@ def _vocabularies(folder: Folder) -> dict[str, dict[int, str]]:
     """File -> id -> piece."""
     found = {}
     if folder.has("tokenizer.model"):
+        if not folder.inside("tokenizer.model"):
+            raise ZhenError("is a link out of the folder, or no file", expected="a file", file="tokenizer.model")
         pieces = sentencepiece_pieces(folder.root / "tokenizer.model")
         found["tokenizer.model"] = dict(enumerate(pieces))
     if folder.has("tokenizer.json"):

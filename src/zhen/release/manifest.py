@@ -17,7 +17,8 @@ def check_manifest(folder: Path) -> int:
 
     Raises ZhenError naming every file that is missing, differs or is not listed.
     """
-    found = findings_of_manifest(Folder(folder, list_files(folder)))
+    files = Folder(folder, list_files(folder))
+    found = findings_of_manifest(files)
     errors = [
         ZhenError(finding.evidence, file=folder / (finding.file or MANIFEST), hint=finding.fix)
         for finding in found
@@ -25,4 +26,4 @@ def check_manifest(folder: Path) -> int:
     ]
     if errors:
         raise errors[0] if len(errors) == 1 else ManyErrors(errors)
-    return len(read_manifest(folder / MANIFEST))
+    return len(read_manifest(files.text(MANIFEST)))

@@ -21,11 +21,11 @@ import msgspec
 
 from zhen.console import Line
 from zhen.errors import Interrupted, ZhenError, did_you_mean
-from zhen.formats.files import TEMPORARY, FolderLock, remove_leftovers, sha256_file, write_json, write_text
+from zhen.formats.files import TEMPORARY, FolderLock, remove_leftovers, write_json, write_text
+from zhen.formats.outputs import ATTEMPTS, check_hashes, check_sizes, gather_outputs
 from zhen.formats.record import (
     RECORD,
     Input,
-    Output,
     Record,
     key_of,
     library_versions,
@@ -91,7 +91,6 @@ STAGES = (
 )
 """Every stage in the order of work."""
 
-ATTEMPTS = ".attempts.json"
 UNKNOWN = "?"
 
 
@@ -262,7 +261,7 @@ class Run:
             sections=msgspec.to_builtins(item.sections),
             after=item.after,
             inputs=[context.inputs.get(given.path, given) for given in item.inputs],
-            outputs=_outputs(context),
+            outputs=gather_outputs(context),
             command=self._command,
             versions=library_versions(),
             host=this_host(),
@@ -325,65 +324,6 @@ class Run:
             yield
         finally:
             signal.signal(signal.SIGINT, previous)
-
-
-def check_sizes(folder: Path, record: Record) -> None:
-    """Raise ZhenError unless every output of a finished stage is there with the size its record says."""
-    for output in record.outputs:
-        path = folder / output.path
-        found = path.stat().st_size if path.is_file() else None
-        if found != output.bytes:
-            raise _tampered(folder, output, "is missing" if found is None else f"has {found:,} bytes")
-
-
-def check_hashes(folders: Mapping[str, Path]) -> int:
-    """Raise ZhenError unless every output of these stages still has the hash its record says; returns how many."""
-    count = 0
-    for folder in folders.values():
-        record = read_record(folder)
-        if record is None:
-            raise ZhenError("no record", file=folder, hint="the stage was not finished: run its recipe again")
-        for output in record.outputs:
-            path = folder / output.path
-            if not path.is_file():
-                raise _tampered(folder, output, "is missing")
-            digest = sha256_file(path)
-            if digest != (output.bytes, output.sha256):
-                raise _tampered(folder, output, f"has SHA-256 {digest.sha256[:16]}")
-            count += 1
-    return count
-
-
-def _tampered(folder: Path, output: Output, found: str) -> ZhenError:
-    return ZhenError(
-        found,
-        expected=f"{output.bytes:,} bytes, SHA-256 {output.sha256[:16]} by the stage's record",
-        file=folder / output.path,
-        hint=f"the file was changed after it was made; remove {folder} and run again to make it anew",
-    )
-
-
-def _outputs(context: Context) -> list[Output]:
-    """The declared outputs with sizes and hashes. Raises ZhenError for a file that was declared or made alone."""
-    outputs = []
-    for path, (kind, digest) in sorted(context.outputs.items()):
-        digest = digest or sha256_file(context.folder / path)
-        outputs.append(Output(path, digest.bytes, digest.sha256, kind))
-    made = {os.path.relpath(path, context.folder) for path in _files(context.folder)}
-    if made != set(context.outputs):
-        odd = sorted(made ^ set(context.outputs))
-        raise ZhenError(f"{len(odd)} files are not both made and declared, first {odd[0]}", file=context.folder)
-    return outputs
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """Regular files below a stage's folder that are its own: no links, no temporary names, no bookkeeping."""
-    for root, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(TEMPORARY)]
-        for name in names:
-            path = Path(root, name)
-            if not path.is_symlink() and not name.startswith(TEMPORARY) and name not in (RECORD, ATTEMPTS):
-                yield path
 
 
 def _count_attempt(folder: Path) -> int:

@@ -14,6 +14,7 @@ import pytest
 import zhen.run as runner
 from zhen.errors import Interrupted, ZhenError
 from zhen.formats.files import FolderLock, write_text
+from zhen.formats.outputs import check_hashes, check_sizes
 from zhen.formats.record import Figure, Input
 from zhen.formats.stage import Context, Figures, Stage
 from zhen.recipe import Recipe, load_recipe
@@ -140,9 +141,9 @@ def test_equal_size_with_other_bytes_is_found_by_hash(tmp_path: Path, toy: types
     folder = (tmp_path / "run" / "two").resolve()
     text = (folder / "out.txt").read_text()
     (folder / "out.txt").write_text("X" + text[1:])
-    runner.check_sizes(folder, runner.records_of(tmp_path / "run")["two"][1])
+    check_sizes(folder, runner.records_of(tmp_path / "run")["two"][1])
     with pytest.raises(ZhenError, match="SHA-256"):
-        runner.check_hashes({"two": folder})
+        check_hashes({"two": folder})
 
 
 def test_a_folder_in_use_names_its_owner(tmp_path: Path, toy: types.ModuleType) -> None:

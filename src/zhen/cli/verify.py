@@ -18,8 +18,9 @@ def command(
 
     Example: zhen verify runs/tiny
     """
+    from zhen.formats.outputs import check_hashes
     from zhen.release.manifest import MANIFEST, check_manifest
-    from zhen.run import check_hashes, records_of
+    from zhen.run import records_of
 
     if (folder / MANIFEST).is_file():
         count = check_manifest(folder)

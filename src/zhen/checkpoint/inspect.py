@@ -64,8 +64,9 @@ def inspect_checkpoint(path: str | Path) -> Summary:
     index = _index_without_weights(path) if path.is_dir() else None
     config = read_config(folder) or {}
     stored = _from_index(index, config) if index else _from_headers(open_checkpoint(path))
-    naming = names.detect(stored.names)
-    found = differences(config) + _by_names(stored.names, naming) + _by_custom(config)
+    kept = [name for name in stored.names if not names.SKIPPED.fullmatch(name)]
+    naming = names.detect(kept)
+    found = differences(config) + _by_names(kept, naming, _Numbers(config).layers) + _by_custom(config)
     return _summary(config, stored, naming, found, _remote_code(folder, config))
 
 
@@ -206,8 +207,8 @@ def _family(config: Mapping[str, Any], naming: str, found: list[Difference]) -> 
 
 
 _SIGNS: tuple[tuple[str, Topic, str, str], ...] = (
-    (r"(W_pack|query_key_value|c_attn|qkv_proj|Wqkv)\.", "attention", "joins q, k and v", "a matrix each"),
-    (r"(q|k)_(norm|layernorm)\.", "attention", "normalises queries or keys", "no such norm"),
+    (r"(W_pack|query_key_value|c_attn|qkv_proj|Wqkv|wqkv)\.", "attention", "joins q, k and v", "a matrix each"),
+    (r"(q|k|query|key)_(norm|layernorm)\.", "attention", "normalises queries or keys", "no such norm"),
     (r"(attn|attention).*(?<!norm)(?<!ln_attn)\.bias$", "attention", "is a bias", "none"),
     (r"experts\.", "activation", "is one of several experts", "one feed-forward part a layer"),
     (r"(gate_up_proj|dense_h_to_4h|fc_in|c_fc)\.", "activation", "is the feed-forward part's", "gate and up apart"),
@@ -218,10 +219,10 @@ _SIGNS: tuple[tuple[str, Topic, str, str], ...] = (
 """(pattern of a tensor name, heading, what it says, what LLaMA has)."""
 
 
-def _by_names(stored: Iterable[str], naming: str) -> list[Difference]:
+def _by_names(stored: Iterable[str], naming: str, layers: int | None) -> list[Difference]:
     """Departures that the tensor names show, each with the first tensor that shows it."""
     if naming != names.UNKNOWN:
-        return []
+        return _norms_in_no_layer(names.rename(stored, naming, "llama").values(), layers)
     found = []
     for pattern, topic, says, expected in _SIGNS:
         if shown := next((name for name in stored if re.search(pattern, name)), None):
@@ -229,10 +230,26 @@ def _by_names(stored: Iterable[str], naming: str) -> list[Difference]:
     return found
 
 
+def _norms_in_no_layer(stored: Iterable[str], layers: int | None) -> list[Difference]:
+    """Norms that LLaMA has and no layer of these, where tensors of all `layers` are stored (not one shard's)."""
+    parts = {tuple(name.removeprefix("model.layers.").split(".", 1)) for name in stored if ".layers." in name}
+    if len({number for number, _ in parts}) != layers:
+        return []
+    missing = {"input_layernorm.weight", "post_attention_layernorm.weight"} - {part for _, part in parts}
+    return [Difference("normalisation", norm, "is in no layer", "two norms a layer") for norm in sorted(missing)]
+
+
+_NEIGHBOURS = ("cohere", "cohere2", "ernie4_5", "helium")
+"""Families that rotate neighbouring numbers; their tensors have LLaMA's names."""
+
+
 def _by_custom(config: Mapping[str, Any]) -> list[Difference]:
     """Departures that a family's code makes and its config doesn't say."""
-    if config.get("model_type") == "baichuan" and config.get("hidden_size") == 5120:
+    family = config.get("model_type")
+    if family == "baichuan" and config.get("hidden_size") == 5120:
         return [Difference("position", "model_type", "'baichuan' of 13B adds ALiBi", "rotary positions")]
+    if family in _NEIGHBOURS:
+        return [Difference("position", "model_type", f"{family!r} rotates neighbours", "halves of a head rotated")]
     return []
 
 

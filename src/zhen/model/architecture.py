@@ -37,6 +37,10 @@ _TABLE: tuple[tuple[Topic, str, tuple[Any, ...], str], ...] = (
     ("attention", "kv_lora_rank", (), "full keys and values"),
     ("attention", "embedding_multiplier", (1, 1.0), "plain embeddings"),
     ("attention", "residual_multiplier", (1, 1.0), "plain residuals"),
+    ("attention", "attention_multiplier", (), "scores divided by the root of the head's width"),
+    ("attention", "logits_scaling", (1, 1.0), "plain logits"),
+    ("attention", "logit_scale", (1, 1.0), "plain logits"),
+    ("attention", "scale_emb", (1, 1.0), "plain embeddings"),
     ("activation", "hidden_act", ("silu", "swish"), "silu"),
     ("activation", "hidden_activation", ("silu", "swish"), "silu"),
     ("activation", "mlp_bias", (False,), "no biases"),
@@ -88,4 +92,6 @@ def _rotary_differences(config: Mapping[str, Any]) -> list[Difference]:
         if table.get("partial_rotary_factor") not in (None, 1, 1.0):
             factor = repr(table["partial_rotary_factor"])
             found.append(Difference("position", f"{key}.partial_rotary_factor", factor, "whole heads rotated"))
+        if (beta := table.get("llama_4_scaling_beta")) is not None:
+            found.append(Difference("position", f"{key}.llama_4_scaling_beta", repr(beta), "unscaled queries"))
     return found

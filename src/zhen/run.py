@@ -8,10 +8,9 @@ import json
 import os
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -21,7 +20,15 @@ import msgspec
 
 from zhen.console import Line
 from zhen.errors import Interrupted, ZhenError, did_you_mean
-from zhen.formats.files import TEMPORARY, FolderLock, remove_leftovers, write_json, write_text
+from zhen.formats.files import (
+    TEMPORARY,
+    FolderLock,
+    point,
+    remove_leftovers,
+    temporary_name,
+    write_json,
+    write_text,
+)
 from zhen.formats.outputs import ATTEMPTS, check_hashes, check_sizes, gather_outputs
 from zhen.formats.record import (
     RECORD,
@@ -76,16 +83,7 @@ STAGES = (
         "release",
         1,
         ("release", "run.name"),
-        (
-            "sampleweb",
-            "data.scan",
-            "data.decide",
-            "data.write",
-            "tokenizer",
-            "shards",
-            "pretrain",
-            "evaluate",
-        ),
+        ("sampleweb", "data.scan", "data.decide", "data.write", "tokenizer", "shards", "pretrain", "evaluate"),
         "zhen.release.stage:release",
     ),
 )
@@ -201,21 +199,26 @@ class Run:
 
         Raises ZhenError for a missing source, a tampered output, a folder in use; Interrupted after Ctrl-C.
         """
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
             raise ZhenError(
                 "no stage of this recipe has work for more than one process", hint="run it without torchrun"
             )
+        _refuse_other_folders(self.folder)
         with FolderLock(self.folder), self._stop_on_interrupt():
-            write_text(self.folder / "recipe.toml", to_toml(self.recipe))
-            selected = select(plan(self.recipe, self.folder), names)
+            planned = plan(self.recipe, self.folder)
+            selected = select(planned, names)
             for item in selected:
                 if item.record is not None:
                     check_sizes(item.folder, item.record)
+            write_text(self.folder / "recipe.toml", to_toml(self.recipe))
+            self._unlink_other_recipes(planned)
             records: dict[str, Record] = {}
             folders: dict[str, Path] = {}
             for item in selected:
                 record = item.record
                 if record is None:
+                    if self._stop:
+                        raise Interrupted("stopped", hint="the same command goes on from here")
                     record = self._run_stage(item, folders)
                 else:
                     self._log("kept", item)
@@ -225,11 +228,21 @@ class Run:
             return records
 
     def prune(self) -> list[Path]:
-        """Remove the stage folders that the recipe does not use; returns them."""
-        used = {item.folder for item in plan(self.recipe, self.folder)}
-        unused = [path for path in sorted((self.folder / "stages").glob("*")) if path not in used]
-        for path in unused:
-            shutil.rmtree(path)
+        """Remove the stage folders that the recipe does not use; returns them.
+
+        Raises ZhenError for a folder in use, and where a source is missing: what the recipe uses isn't known then.
+        """
+        with FolderLock(self.folder):
+            planned = plan(self.recipe, self.folder)
+            for item in planned:
+                if item.missing is not None:
+                    raise item.missing
+            used = {item.folder for item in planned}
+            unused = [path for path in sorted((self.folder / "stages").iterdir()) if path not in used]
+            for path in unused:
+                # renamed first: killed here, nothing is left that looks finished and lacks files
+                doomed = path if path.name.startswith(TEMPORARY) else path.rename(temporary_name(path))
+                shutil.rmtree(doomed)
         return unused
 
     def _run_stage(self, item: Planned, folders: Mapping[str, Path]) -> Record:
@@ -251,7 +264,8 @@ class Run:
             figures: Figures = _resolve(item.stage.run)(context)
         except BaseException as error:
             line.abandon()
-            self._log("stopped" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed", item)
+            with suppress(OSError):  # a full disk is told by the stage's own error
+                self._log("stopped" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed", item)
             raise
         seconds = time.monotonic() - clock
         record = Record(
@@ -272,7 +286,7 @@ class Run:
             events=context.events,
         )
         write_record(item.folder, record)
-        (item.folder / ATTEMPTS).unlink()
+        (item.folder / ATTEMPTS).unlink(missing_ok=True)
         line.close(context.summary)
         self._log("done", item, seconds=record.seconds)
         return record
@@ -300,9 +314,19 @@ class Run:
             for other, folder in folders.items():
                 if other.startswith(f"{name}.") and folder != item.folder:
                     for entry in sorted(folder.iterdir()):
-                        if entry.name != RECORD and not entry.is_symlink() and not (item.folder / entry.name).exists():
-                            _point(item.folder / entry.name, Path("..") / folder.name / entry.name)
-        _point(self.folder / name, Path("stages") / item.folder.name)
+                        made = entry.name != RECORD and not entry.name.startswith(".") and not entry.is_symlink()
+                        if made and not (item.folder / entry.name).exists():
+                            point(item.folder / entry.name, Path("..") / folder.name / entry.name)
+        point(self.folder / name, Path("stages") / item.folder.name)
+
+    def _unlink_other_recipes(self, planned: Sequence[Planned]) -> None:
+        """Remove the links that earlier recipes left, so that all links together are the present one's."""
+        present = {item.stage.name.split(".")[0]: item for item in planned}
+        for link in [path for path in self.folder.iterdir() if path.is_symlink()]:
+            target, item = Path(os.readlink(link)), present.get(link.name)
+            known = item is None or item.key != UNKNOWN
+            if target.parent == Path("stages") and known and (item is None or target.name != item.folder.name):
+                link.unlink()
 
     def _log(self, what: str, item: Planned, **more: Any) -> None:
         row = {"time": _now(), "event": what, "stage": item.stage.name, "key": item.key[:8], **more}
@@ -317,7 +341,8 @@ class Run:
             if self._stop:
                 raise KeyboardInterrupt
             self._stop = True
-            print("\nstopping at the next safe point (Ctrl-C again: at once)", file=sys.stderr)
+            with suppress(OSError):  # not `print`: it may be what was interrupted, and its reader may be gone
+                os.write(2, b"\nstopping at the next safe point (Ctrl-C again: at once)\n")
 
         previous = signal.signal(signal.SIGINT, handle)
         try:
@@ -326,21 +351,29 @@ class Run:
             signal.signal(signal.SIGINT, previous)
 
 
+def _refuse_other_folders(folder: Path) -> None:
+    """Raise ZhenError where `folder` holds files and is no run's: a run writes `recipe.toml`, `data`, … there."""
+    marks = (folder / ".lock", folder / "stages")
+    if folder.is_dir() and any(folder.iterdir()) and not any(mark.exists() for mark in marks):
+        raise ZhenError(
+            "holds files, but no run",
+            expected="a folder of an earlier run, an empty one, or none",
+            file=folder,
+            hint="choose another folder with --out",
+        )
+
+
 def _count_attempt(folder: Path) -> int:
     path = folder / ATTEMPTS
-    count = 1 + (json.loads(path.read_bytes())["attempts"] if path.exists() else 0)
+    try:
+        before = int(json.loads(path.read_bytes())["attempts"])
+    except FileNotFoundError:
+        before = 0
+    except (ValueError, TypeError, KeyError):
+        before = 1  # torn: there was an attempt
+    count = before + 1
     write_json(path, {"attempts": count})
     return count
-
-
-def _point(link: Path, target: Path) -> None:
-    """Make `link` a relative symbolic link to `target`, replacing an older link in one step."""
-    if link.is_symlink() and Path(os.readlink(link)) == target:
-        return
-    temporary = link.with_name(f"{TEMPORARY}{os.getpid()}-{link.name}")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(target)
-    os.replace(temporary, link)
 
 
 def _now() -> str:
@@ -348,13 +381,19 @@ def _now() -> str:
 
 
 def records_of(folder: Path) -> dict[str, tuple[Path, Record]]:
-    """Folder and record of every stage that a run folder's links lead to, parts included, in the order of work."""
+    """Folder and record of every stage that a run folder's links lead to, parts included, in the order of work.
+
+    Raises ZhenError where a link, or a record's `after`, leads to a folder without a record.
+    """
     found: dict[str, tuple[Path, Record]] = {}
-    waiting = [link.resolve() for link in folder.iterdir() if link.is_symlink()]
+    links = [Path(os.readlink(path)) for path in folder.iterdir() if path.is_symlink()]
+    waiting = [folder / link for link in links if link.parent == Path("stages")]
     while waiting:
         at = waiting.pop()
         record = read_record(at)
-        if record is not None and record.stage not in found:
+        if record is None:
+            raise ZhenError("no record of a finished stage", file=at, hint="run the recipe again to make it anew")
+        if record.stage not in found:
             found[record.stage] = (at, record)
             waiting.extend(folder / "stages" / f"{name}-{key[:8]}" for name, key in record.after.items())
     return {stage.name: found[stage.name] for stage in STAGES if stage.name in found}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import types
@@ -218,3 +219,113 @@ def test_prune_removes_only_what_the_recipe_does_not_use(tmp_path: Path, toy: ty
     run = runner.Run(recipe(tmp_path), tmp_path / "run", command=["zhen"], workers=1, ray=None)
     assert sorted(path.name.split("-")[0] for path in run.prune()) == ["one.b", "two"]
     assert len(list((tmp_path / "run" / "stages").iterdir())) == 3
+
+
+def test_prune_removes_nothing_while_a_source_is_missing(tmp_path: Path, toy: types.ModuleType) -> None:
+    take(tmp_path)
+
+    def missing(_sections: object) -> list[Input]:
+        raise ZhenError("no such folder", file="corpus")
+
+    toy.inputs = missing
+    before = sorted((tmp_path / "run" / "stages").iterdir())
+    run = runner.Run(recipe(tmp_path), tmp_path / "run", command=["zhen"], workers=1, ray=None)
+    with pytest.raises(ZhenError, match="corpus: no such folder"):
+        run.prune()
+    assert sorted((tmp_path / "run" / "stages").iterdir()) == before
+
+
+def test_prune_leaves_a_folder_in_use_alone(tmp_path: Path, toy: types.ModuleType) -> None:
+    take(tmp_path)
+    run = runner.Run(recipe(tmp_path), tmp_path / "run", command=["zhen"], workers=1, ray=None)
+    with FolderLock(tmp_path / "run"), pytest.raises(ZhenError, match="in use"):
+        run.prune()
+
+
+def test_links_of_another_recipe_are_gone_when_only_some_stages_are_named(
+    tmp_path: Path, toy: types.ModuleType
+) -> None:
+    take(tmp_path)
+    take(tmp_path, "pretrain.tokens=2048", names=("one",))
+    assert not (tmp_path / "run" / "two").is_symlink()
+    assert list(runner.records_of(tmp_path / "run")) == ["one.a", "one.b"]
+
+
+def test_a_removed_stage_is_missed(tmp_path: Path, toy: types.ModuleType) -> None:
+    take(tmp_path)
+    gone = next((tmp_path / "run" / "stages").glob("one.a-*"))
+    shutil.rmtree(gone)
+    with pytest.raises(ZhenError, match="no record of a finished stage") as caught:
+        runner.records_of(tmp_path / "run")
+    assert caught.value.file == str(gone)
+    take(tmp_path)
+    assert list(runner.records_of(tmp_path / "run")) == ["one.a", "one.b", "two"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]"])
+def test_a_torn_count_of_attempts_is_an_attempt(tmp_path: Path, toy: types.ModuleType, content: str) -> None:
+    take(tmp_path)
+    folder = (tmp_path / "run" / "two").resolve()
+    (folder / "record.json").unlink()
+    (folder / ".attempts.json").write_text(content)
+    assert take(tmp_path)["two"].resumed == 1
+
+
+def test_killed_between_record_and_the_end_of_the_count_it_is_done(tmp_path: Path, toy: types.ModuleType) -> None:
+    take(tmp_path)
+    folder = (tmp_path / "run" / "stages").glob("one.a-*")
+    (next(folder) / ".attempts.json").write_text('{"attempts": 1}')
+    toy.ran.clear()
+    take(tmp_path, "pretrain.tokens=2048")
+    assert toy.ran == ["one.b", "two"]
+    assert sorted(path.name for path in (tmp_path / "run" / "one").iterdir()) == ["out.txt", "record.json"]
+
+
+def test_a_folder_of_other_things_is_left_alone(tmp_path: Path, toy: types.ModuleType) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.toml").write_text("mine")
+    with pytest.raises(ZhenError, match="holds files, but no run"):
+        take(tmp_path)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["recipe.toml"]
+
+
+def test_a_file_with_the_name_of_a_link_is_not_replaced(tmp_path: Path, toy: types.ModuleType) -> None:
+    take(tmp_path)
+    (tmp_path / "run" / "two").unlink()
+    (tmp_path / "run" / "two").write_text("mine")
+    with pytest.raises(ZhenError, match="in the way of the link"):
+        take(tmp_path)
+    assert (tmp_path / "run" / "two").read_text() == "mine"
+
+
+def test_a_run_folder_that_is_a_file_is_an_error(tmp_path: Path, toy: types.ModuleType) -> None:
+    (tmp_path / "run").write_text("")
+    with pytest.raises(ZhenError, match="File exists"):
+        take(tmp_path)
+
+
+def test_ctrl_c_in_a_stages_last_moments_begins_no_other(tmp_path: Path, toy: types.ModuleType) -> None:
+    entry = toy.a
+
+    def interrupted(context: Context) -> Figures:
+        figures: Figures = entry(context)
+        os.kill(os.getpid(), signal.SIGINT)
+        return figures
+
+    toy.a = interrupted
+    with pytest.raises(Interrupted):
+        take(tmp_path)
+    assert toy.ran == ["one.a"]
+    assert [path.name for path in (tmp_path / "run" / "stages").glob("*/record.json")] == ["record.json"]
+
+
+def test_a_declared_file_that_is_missing_is_named(tmp_path: Path, toy: types.ModuleType) -> None:
+    entry = toy.two
+
+    def careless(context: Context) -> Figures:
+        context.output("never.bin", "result")
+        return entry(context)
+
+    toy.two = careless
+    with pytest.raises(ZhenError, match=r"never\.bin"):
+        take(tmp_path)

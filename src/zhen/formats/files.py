@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -100,7 +100,8 @@ def atomic_write(path: Path) -> Iterator[HashingFile]:
         os.replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder itself may be gone or be none
+            temporary.unlink(missing_ok=True)
         raise ZhenError(
             f"could not be written: {error.strerror or error}", file=path, hint="free space, check rights, run again"
         ) from error
@@ -162,6 +163,21 @@ def publish_folder(temporary: Path, final: Path) -> None:
     sync_folder(final.parent)
 
 
+def point(link: Path, target: Path) -> None:
+    """Make `link` a symbolic link to `target`, replacing an older link in one step.
+
+    Raises ZhenError where a file or folder has the link's name.
+    """
+    if link.is_symlink() and Path(os.readlink(link)) == target:
+        return
+    if link.exists() and not link.is_symlink():
+        raise ZhenError(f"is in the way of the link to {target}", file=link, hint="move it elsewhere")
+    temporary = temporary_name(link)
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    os.replace(temporary, link)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove what earlier, killed attempts left half-written anywhere below `folder`."""
     for path in sorted(folder.rglob(f"{TEMPORARY}*")):
@@ -186,9 +202,15 @@ class FolderLock:
         self._file: IO[str] | None = None
 
     def __enter__(self) -> FolderLock:
-        """Take the lock. Raises ZhenError naming the pid and host that hold it."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        file = self._path.open("a+", encoding="utf-8")
+        """Take the lock. Raises ZhenError naming the pid and host that hold it, or where the folder can't be made."""
+        folder = self._path.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file = self._path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise ZhenError(
+                f"can't be worked in: {error.strerror}", file=folder, hint="choose another folder with --out"
+            ) from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -197,7 +219,7 @@ class FolderLock:
             file.close()
             raise ZhenError(
                 f"is in use by {owner}",
-                file=self._path.parent,
+                file=folder,
                 hint="wait for that run to end, or choose another folder with --out",
             ) from error
         file.truncate(0)

@@ -36,6 +36,7 @@ FIGURES = {
         "bits_per_byte.kneser-ney.en": Figure(1.5, "bits/byte", n=12, stderr=0.01),
         "bits_per_byte.xz -9.zh": Figure(2.5, "bits/byte", n=12),
         "margin_over_kneser_ney.en": Figure(17.7, "%", n=12, stderr=0.2),
+        "kneser_ney_tokens": Figure(51_413, "tokens"),
     },
 }
 

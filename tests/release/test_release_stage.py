@@ -6,15 +6,19 @@ import importlib.metadata
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from huggingface_hub import ModelCard
 
 from zhen.errors import ZhenError
 from zhen.formats.files import sha256_file
+from zhen.formats.record import Figure, Record
+from zhen.release.card import kind_of, languages
 from zhen.release.collect import clean
 from zhen.release.manifest import check_manifest
+from zhen.release.summary import Run
 
 
 def test_own_release_passes_its_audit_with_every_claim_checked(made: Any, tmp_path: Path) -> None:
@@ -47,6 +51,27 @@ def test_card_shows_each_figure_in_both_languages(released: Path) -> None:
         assert text in chinese
 
 
+def test_card_says_from_how_much_the_reference_learnt(released: Path) -> None:
+    text = (released / "README.md").read_text(encoding="utf-8")
+    assert "learnt from <!--=kneser_ney_tokens-->51,413<!--/--> tokens" in text
+    assert "\n\nThe 5-gram model" in text
+    assert "\n\n五元模型使用" in text
+
+
+@pytest.mark.parametrize(
+    ("kept", "english", "chinese"),
+    [
+        ({"en": 5, "zh": 7}, "A bilingual Chinese–English base model", "中英双语基座模型"),
+        ({"en": 5, "zh": 0}, "A base model for text in English", "英文基座模型"),
+        ({"zh": 5, "fr": 1}, "A base model for text in fr, Chinese", "fr、中文基座模型"),
+    ],
+)
+def test_card_claims_the_languages_that_were_kept(kept: dict[str, int], english: str, chinese: str) -> None:
+    figures = {f"kept_documents.{lang}": Figure(count) for lang, count in kept.items()}
+    run = Run({"data.write": cast(Record, SimpleNamespace(figures=figures))}, {})
+    assert kind_of(languages(run)) == (english, chinese)
+
+
 def test_sha256sum_accepts_the_manifest(released: Path) -> None:
     done = subprocess.run(["sha256sum", "-c", "--strict", "SHA256SUMS"], cwd=released, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -77,6 +102,7 @@ def test_nothing_of_one_machine_is_released(released: Path) -> None:
         ("tokens/s", "tokens/s"),
         ("--data=/mnt/a/b", "--data=…/b"),
         ("s3://bucket/key", "s3://bucket/key"),
+        ("web:/home/a/pages", "web:…/pages"),
         ("file:///home/a/b.txt", "…/b.txt"),
         ("hf_abcdefghijklmnopqrstu", "[removed]"),
     ],

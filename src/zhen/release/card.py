@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any, NamedTuple
 
@@ -47,13 +47,22 @@ FACTS = (
     ),
     Fact("trained_tokens", "model", ("figures", "tokens", "value"), "integer", ("tokens trained on", "训练词元数")),
     Fact("corpus_tokens", "shards", ("figures", "tokens", "value"), "integer", ("tokens in the corpus", "语料词元数")),
-    Fact("corpus_documents", "shards", ("figures", "documents", "value"), "integer", ("documents kept", "保留文档数")),
+    Fact(
+        "corpus_documents",
+        "shards",
+        ("figures", "documents", "value"),
+        "integer",
+        ("documents in the corpus", "语料文档数"),
+    ),
 )
 
 LANGUAGES = {"en": ("English", "英文"), "zh": ("Chinese", "中文")}
 
+KEPT = "kept_documents."
+"""How data.write's figures of documents by language begin."""
+
 REFERENCES = {
-    KNESER_NEY: ("5-gram model (Kneser-Ney), same tokens", "五元模型（Kneser-Ney，相同词元）"),
+    KNESER_NEY: ("5-gram model (Kneser-Ney)", "五元模型（Kneser-Ney）"),
     XZ: ("`xz -9`", "`xz -9`"),
 }
 
@@ -72,6 +81,7 @@ class Card:
         template = (resources.files("zhen.release") / "card.md").read_text(encoding="utf-8")
         environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, autoescape=False)
         facts = list(self._facts())
+        codes = languages(self._run) or self._languages()
         text = environment.from_string(template).render(
             name=plain(name),
             quoted=json.dumps(name),
@@ -85,6 +95,11 @@ class Card:
             head=list(self._head()),
             initial=initial(self._cleaned[self._model]),
             sources=sources(self._cleaned),
+            reference_tokens=self._figure(
+                "kneser_ney_tokens", "evaluate", ("figures", "kneser_ney_tokens", "value"), "integer"
+            ),
+            codes=codes,
+            kind=kind_of(codes),
             stages=self._stages(),
         )
         return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
@@ -106,8 +121,8 @@ class Card:
     def _results(self) -> Iterator[tuple[Labels, list[str]]]:
         """(labels, bits per byte by language) of each model and reference."""
         for model in self._run.models():
-            stage, _, step = model.partition(":")
-            own = (f"{stage}, step {step}", f"{stage}，第 {step} 步") if step else ("this model", "本模型")
+            step = model.partition(":")[2]
+            own = (f"before training (step {step})", f"训练前（第 {step} 步）") if step else ("this model", "本模型")
             yield REFERENCES.get(model, own), self._cells(BITS + model + ".", "–", "3 decimals")
 
     def _cells(self, prefix: str, missing: str, form: Form) -> list[str]:
@@ -162,11 +177,36 @@ def initial(record: Mapping[str, Any]) -> str | None:
     return plain(str(folder).rstrip("/").rsplit("/", 1)[-1]) if folder else None
 
 
+def languages(run: Run) -> list[str]:
+    """Codes of the languages in which documents were kept to train on, by their record."""
+    record = run.records.get("data.write")
+    kept = (name.partition(KEPT) for name in (record.figures if record else ()))
+    return sorted(lang for start, found, lang in kept if found and not start and run.number("data.write", KEPT + lang))
+
+
+def kind_of(codes: Sequence[str]) -> Labels:
+    """What the first sentence calls the model."""
+    if set(codes) == {"en", "zh"}:
+        return "A bilingual Chinese–English base model", "中英双语基座模型"
+    named = [LANGUAGES.get(code, (code, code)) for code in codes]
+    if not named:
+        return "A base model", "基座模型"
+    english, chinese = (
+        separator.join(names) for separator, names in zip((", ", "、"), zip(*named, strict=True), strict=True)
+    )
+    return f"A base model for text in {english}", f"{chinese}基座模型"
+
+
 def sources(cleaned: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """(name, licence) of each source of data, as the recipe names them."""
+    """(name, licence) of each source of data, as the recipe names them; an unknown licence is one not stated."""
     sections = cleaned.get("data.scan", {}).get("sections", {})
     found = sections.get("data.sources") or []
-    return [(plain(str(item.get("name"))), plain(str(item.get("license") or "not stated"))) for item in found]
+    return [(plain(str(item.get("name"))), plain(terms(item.get("license")))) for item in found]
+
+
+def terms(license: object) -> str:
+    """A source's licence in words."""
+    return "not stated" if license in (None, "", "unknown") else str(license)
 
 
 def plain(text: str) -> str:

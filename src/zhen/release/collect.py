@@ -20,7 +20,7 @@ MODEL_STAGES = ("quantize", "tune", "extend", "pretrain")
 CHECKPOINT = "checkpoint/"
 
 _PIECE = 1 << 20
-_PATH = re.compile(r"(?<![\w.:/~-])(?:file://)?/(?:[^\s/'\"=:,;|<>]+/)+(?P<last>[^\s/'\"=:,;|<>]*)")
+_PATH = re.compile(r"(?<![\w./~-])(?:file://)?/(?:[^\s/'\"=:,;|<>]+/)+(?P<last>[^\s/'\"=:,;|<>]*)")
 _URL = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+]*://)(?:[^\s/@]*@)?(?P<rest>[^\s?#'\"]*)(?:[?#][^\s'\"]*)?")
 _SECRET = re.compile(r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[\w-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|AKIA[A-Z0-9]{16})\b")
 

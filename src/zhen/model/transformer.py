@@ -79,7 +79,8 @@ def _has_amx() -> bool:
 
 def _no_autocast(device: str) -> AbstractContextManager[object]:
     # the meta device, on which shapes and operations are counted, knows no autocast
-    return nullcontext() if device == "meta" else torch.autocast(device, enabled=False)
+    on = device != "meta" and torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if on else nullcontext()
 
 
 class Attention(nn.Module):

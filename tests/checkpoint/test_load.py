@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from zhen.checkpoint import load
-from zhen.checkpoint.load import load_model, save_model, tensor_bytes, tensor_from
+from zhen.checkpoint.load import end_ids, load_model, save_model, tensor_bytes, tensor_from
 from zhen.checkpoint.names import rename
 from zhen.checkpoint.reader import open_checkpoint
 from zhen.checkpoint.writer import write_sharded
@@ -89,6 +89,39 @@ def test_dtypes_are_kept_and_can_be_changed(dtype: str, tmp_path: Path) -> None:
     for name, tensor in load_model(tmp_path).state_dict().items():
         assert torch.equal(tensor, theirs[name])
         assert torch.equal(tensor, model().state_dict()[name].to(kind))
+
+
+@torch.no_grad()
+def test_matrices_of_several_formats_come_in_one_that_holds_them_all(tmp_path: Path) -> None:
+    save_model(model(), tmp_path, "bfloat16", None, 64)
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["lm_head.weight"].float()
+    tensors["model.norm.weight"] = tensors["model.norm.weight"].float()
+    save_file(tensors, tmp_path / "model.safetensors")
+    mixed = load_model(tmp_path)
+    assert {p.dtype for p in mixed.parameters() if p.ndim > 1} == {torch.float32}
+    assert close(mixed(TEXT), load_model(tmp_path, "float32")(TEXT))
+
+
+@pytest.mark.parametrize(
+    ("generation", "expected"), [(7, {7}), ([2, 7], {2, 7}), ([], set()), (None, {2}), ("gone", {2})]
+)
+def test_ends_are_those_of_the_generation_config_else_of_the_config(
+    generation: Any, expected: set[int], tmp_path: Path
+) -> None:
+    save_model(model(), tmp_path, "bfloat16", None, 64)
+    file = tmp_path / "generation_config.json"
+    file.write_text(json.dumps({"eos_token_id": generation}))
+    if generation == "gone":
+        file.unlink()
+    assert end_ids(tmp_path) == expected
+
+
+@pytest.mark.parametrize("value", ["</s>", True, [2, -1], [2.0]])
+def test_an_end_that_is_no_token_is_refused(value: Any, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"eos_token_id": value}))
+    with pytest.raises(ZhenError, match=r"eos_token_id: .* expected a token id"):
+        end_ids(tmp_path)
 
 
 def test_shards_hold_the_same_and_are_at_most_as_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -43,8 +44,9 @@ def load_model(
 ) -> Transformer:
     """The model in a checkpoint folder of the LLaMA architecture, under LLaMA's or Yi's tensor names.
 
-    `dtype` None keeps the weights as stored. Only safetensors is opened, and no code that came with the weights runs.
-    Raises ZhenError for another architecture, and naming the first tensor that is missing, too many or misshapen.
+    `dtype` None keeps the weights as stored (matrices of several formats come in the narrowest that holds them all).
+    Only safetensors is opened, and no code that came with the weights runs. Raises ZhenError for another architecture,
+    and naming the first tensor that is missing, too many or misshapen.
     """
     checkpoint = open_checkpoint(folder)
     if checkpoint.config is None:
@@ -52,14 +54,35 @@ def load_model(
     config = from_config_json(checkpoint.config, checkpoint.folder / "config.json")
     wanted = _torch_dtype(dtype)
     found = _by_llama_name(checkpoint, config)
+    # a product needs both sides in one format; norms are computed in float32 whatever they are stored in
+    kinds = [_BY_STORED[tensor.dtype] for tensor in found.values() if len(tensor.shape) > 1]
+    matrices = wanted or functools.reduce(torch.promote_types, kinds)
     with torch.device("meta"):
         model = Transformer(config)
     state = {
-        name: tensor_from(tensor, checkpoint.read(tensor.name)).to(device=device, dtype=wanted)
+        name: tensor_from(tensor, checkpoint.read(tensor.name)).to(
+            device=device, dtype=matrices if len(tensor.shape) > 1 else wanted
+        )
         for name, tensor in found.items()
     }
     model.load_state_dict(state, assign=True)
     return model
+
+
+def end_ids(folder: str | Path) -> frozenset[int]:
+    """The tokens that end a text: `eos_token_id`, one or a list, of generation_config.json, else of config.json.
+
+    Empty where neither says. Raises ZhenError for what is no token id.
+    """
+    for file in (Path(folder) / "generation_config.json", Path(folder) / "config.json"):
+        config = strictjson.read(file) if file.exists() else None
+        value = config.get("eos_token_id") if isinstance(config, dict) else None
+        if value is not None:
+            ids = value if isinstance(value, list) else [value]
+            if any(type(token) is not int or token < 0 for token in ids):
+                raise ZhenError(repr(value), expected="a token id or a list of them", file=file, place="eos_token_id")
+            return frozenset(ids)
+    return frozenset()
 
 
 def save_model(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -11,12 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from zhen.checkpoint.load import save_model
 from zhen.errors import ZhenError
-from zhen.infer.engine import Engine
+from zhen.infer.engine import Engine, load_engine
 from zhen.infer.requests import Request, Score
-from zhen.model.config import ModelConfig
+from zhen.model.config import PRESETS, ModelConfig
 from zhen.model.generate import generate
 from zhen.model.transformer import Transformer, initialise
+from zhen.tokenizer.learn import learn_model
+from zhen.tokenizer.settings import TokenizerSettings
 
 VOCAB = 96
 CONTEXT = 48
@@ -121,6 +127,29 @@ def test_stops_before_a_stop_token(engine: Engine, model: Transformer) -> None:
     (answer,) = engine.generate([Request(prompt=[5, 6], max_tokens=10, stop_ids=frozenset([free[4]]))])
     assert answer.tokens == free[: free.index(free[4])]
     assert answer.finish == "stop"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint in bfloat16 with a tokenizer of its own."""
+    made = tmp_path_factory.mktemp("checkpoint")
+    (made / "tokenizer.model").write_bytes(learn_model(["a town by the lake. "] * 9, TokenizerSettings(vocab_size=300)))
+    model = Transformer(msgspec.structs.replace(PRESETS["micro"], vocab_size=300, initializer_range=0.3))
+    initialise(model, 1)
+    save_model(model, made, "bfloat16", made, 64)
+    return made
+
+
+def test_a_small_checkpoint_answers_in_float32_unless_told_otherwise(folder: Path) -> None:
+    assert load_engine(folder).model.lm_head.weight.dtype == torch.float32
+    assert load_engine(folder, "bfloat16").model.lm_head.weight.dtype == torch.bfloat16
+
+
+def test_any_of_a_checkpoints_end_tokens_ends_the_answer(folder: Path) -> None:
+    free = generate(load_engine(folder).model, [5, 6], 10, set())
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, free[4]]}))
+    (answer,) = load_engine(folder).generate([Request(prompt=[5, 6], max_tokens=10)])
+    assert (answer.tokens, answer.finish) == (free[: free.index(free[4])], "stop")
 
 
 def test_stops_where_the_context_is_full(engine: Engine) -> None:

@@ -22,7 +22,9 @@ def command(
         float, typer.Option(min=0.0, max=1.0, help="Choose among the likeliest that make up this.")
     ] = 0.95,
     seed: Annotated[int, typer.Option(help="Of the choice.")] = 0,
-    dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16; as stored by default.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32 or bfloat16; by default as stored, small models on a CPU in float32.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Continue a text with a checkpoint.

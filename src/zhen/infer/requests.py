@@ -22,7 +22,8 @@ class Request:
     max_tokens: int
     """Most tokens to add."""
     stop_ids: frozenset[int] | None = None
-    """The answer ends before the first of these tokens. None: the tokenizer's end-of-text token."""
+    """The answer ends before the first of these tokens. None: the tokenizer's end-of-text token
+    and those of the checkpoint's `eos_token_id`."""
     temperature: float = 0.0
     """0: always the likeliest token (greedy), and the fields below play no part."""
     top_p: float = 1.0

@@ -128,6 +128,22 @@ def test_with_all_damaged_there_is_none(tmp_path: Path) -> None:
     assert said == ["step-000010", "step-000000"]
 
 
+@pytest.mark.parametrize("file", ["rank-00000.safetensors", "manifest.json"])
+def test_what_may_not_be_read_is_said_and_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+    saved(tmp_path, 0, 10)
+    opened = Path.open
+
+    def refusing(path: Path, *arguments: object, **named: object) -> object:
+        if path.name == file:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *arguments, **named)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", refusing)
+    with pytest.raises(ZhenError, match=f"step-000010/{file}: can't be read: Permission denied"):
+        steps_in(tmp_path).newest(never)
+    assert names(tmp_path) == ["step-000000", "step-000010"]
+
+
 def test_one_under_another_name_is_not_taken(tmp_path: Path) -> None:
     saved(tmp_path, 0, 10)
     (tmp_path / "step-000010").rename(tmp_path / "step-000090")

@@ -92,11 +92,13 @@ class Steps:
         """Read the newest one that is whole, or None where there is none.
 
         Each damaged one passed over is reported to `damaged` and removed, since the run makes it again.
-        Raises ZhenError where one belongs to another recipe.
+        Raises ZhenError where one belongs to another recipe, or may not be read: that is no damage, and stays.
         """
         for folder in reversed(self._folders()):
             try:
                 saved = _read(folder)
+            except PermissionError as error:
+                raise ZhenError(f"can't be read: {error.strerror}", file=error.filename, hint="check rights") from error
             except ZhenError as error:
                 damaged(folder, error)
                 _remove(folder)
@@ -200,6 +202,8 @@ def _read(folder: Path) -> Saved:
                     "is not what was written", expected=f"{size:,} bytes, sha256 {sha256[:12]}", file=folder / name
                 )
         state = msgspec.json.decode((folder / STATE).read_bytes())
+    except PermissionError:
+        raise
     except OSError as error:
         raise ZhenError(f"can't be read: {error.strerror or error}", file=error.filename or folder) from error
     checkpoint = open_checkpoint(folder / TENSORS)
@@ -211,6 +215,8 @@ def _manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     try:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except PermissionError:
+        raise
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ZhenError(f"no readable manifest: {error}", file=path) from error
     if manifest != manifest.sealed() or manifest.format != FORMAT or folder.name != f"step-{manifest.step:06d}":

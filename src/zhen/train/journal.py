@@ -76,7 +76,7 @@ class Journal:
         """Start at `step`: with the `state` of the training checkpoint read there, or anew with None."""
         path = self._context.folder / METRICS
         self._metrics = MetricsFile(path, metrics_length(path, step) if state else 0)
-        self._board = SummaryWriter(str(self._context.folder / TENSORBOARD), purge_step=step + 1 if state else None)
+        self._board = SummaryWriter(str(self._context.folder / TENSORBOARD), purge_step=step + 1 if state else 0)
         self._metrics.append(
             {
                 "step": step,
@@ -101,15 +101,18 @@ class Journal:
         self._watch_rate(update)
         self._show(update.step)
         if self._context.stop_requested():
-            self._save(update.step)
+            if not self.due(update.step):  # else it has just been saved
+                self._save(update.step)
             self._steps.wait()
             self._context.stop_here()
 
     def end(self) -> None:
         """Wait for the last training checkpoint and close the files."""
-        self._steps.wait()
-        self._metrics.close()
-        self._board.close()
+        try:
+            self._steps.wait()
+        finally:
+            self._metrics.close()
+            self._board.close()
 
     def due(self, step: int) -> bool:
         """Whether the recipe saves a training checkpoint after `step`."""
@@ -147,6 +150,7 @@ class Journal:
 
     def _save(self, step: int) -> None:
         self._metrics.sync()
+        self._board.flush()
         tensors: dict[str, Tensor] = {MODEL + name: value for name, value in self._model.state_dict().items()}
         tensors |= {OPTIMIZER + name: value for name, value in self._optimizer.tensors().items()}
         self._steps.save(step, tensors, {"step": step, "samples": self._samples, "held_out": self._bits})

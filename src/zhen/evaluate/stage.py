@@ -88,7 +88,8 @@ def evaluate(context: Context) -> Figures:
     context.output("results.json", "result", write_json(context.folder / "results.json", results))
     context.output("timings.json", "log", write_json(context.folder / "timings.json", work.timings))
     shutil.rmtree(context.folder / PARTS, ignore_errors=True)
-    context.summary = f"{len(models)} models on {documents:,} held-out documents{_margins(figures)}"
+    counted = f"{len(models)} model{'s' if len(models) > 1 else ''}"
+    context.summary = f"{counted} on {documents:,} held-out documents{_margins(figures)}"
     return figures
 
 
@@ -97,8 +98,8 @@ def _margins(figures: Figures) -> str:
     text = ""
     for name, figure in figures.items():
         if name.startswith("margin_over_kneser_ney.") and isinstance(figure.value, float):
-            side = "below" if figure.value > 0 else "above"
-            text += f"; {name.rpartition('.')[2]} {abs(figure.value):.0f} % {side} a 5-gram model's bits"
+            side = "fewer" if figure.value >= 0 else "more"
+            text += f"; {name.rpartition('.')[2]}: {abs(figure.value):.0f} % {side} bits than a 5-gram model"
     return text
 
 

@@ -20,6 +20,15 @@ BITS: dict[str, float | int | bool] = {
 }
 
 
+SCANNED: dict[str, float | int | bool] = {
+    "records_lost": 3,
+    "records_without_page": 60,
+    "without_page.WARC request record": 40,
+    "without_page.HTTP status 404": 15,
+    "without_page.content of type image": 5,
+}
+
+
 def record(stage: str, figures: dict[str, float | int | bool] | None = None) -> Record:
     return Record(
         stage=stage,
@@ -42,7 +51,7 @@ def record(stage: str, figures: dict[str, float | int | bool] | None = None) -> 
 @pytest.fixture
 def run(tmp_path: Path) -> tuple[Path, dict[str, Record], dict[str, Path]]:
     records = {
-        "data.scan": record("data.scan", {"records_lost": 3}),
+        "data.scan": record("data.scan", SCANNED),
         "data.decide": record("data.decide"),
         "shards": record("shards", {"tokens": 1000, "bytes_per_token": 3.5}),
         "pretrain": record("pretrain", {"parameters": 12_345, "tokens": 2000}),
@@ -69,10 +78,11 @@ def test_summary_gives_the_planted_numbers(run: tuple[Path, dict[str, Record], d
     _, records, stages = run
     rows = dict(summary_rows(records, stages))
     assert rows["pages"].startswith("100 read → 90 kept (90 %); left out: 6 by length, 4 by")
-    assert rows["pages"].endswith("3 damaged records")
-    assert rows["tokens"] == "1,000 in the corpus (3.50 bytes each); trained on 2,000 (2.0 passes)"
+    aside = "20 answers without a page (redirects, errors, images and the like), 3 damaged records"
+    assert rows["pages"].endswith(f"not counted: {aside}")
+    assert rows["tokens"] == "1,000 in the corpus (3.50 bytes each); trained on 2,000 (2.0 passes over it)"
     assert rows["model"] == "12,345 parameters, 2 layers of width 32, LLaMA architecture"
-    assert rows["held-out text"] == "English: 0.750 bits a byte, 25 % less than a 5-gram model (1.000)"
+    assert rows["held-out text"] == "English: 0.750 bits per byte, 25 % fewer than a 5-gram model (1.000)"
     assert rows["audit"] == "passed: 9 claims hold, 1 could not be checked"
 
 
@@ -91,6 +101,22 @@ def test_report_is_small_escaped_and_names_the_commands(run: tuple[Path, dict[st
     for text in ("12,345", "90.0 %", "5-gram", "text 1 &lt;script&gt;", "cdcdcdcd"):
         assert text in page
     assert "<script" not in (folder / "report.md").read_text(encoding="utf-8")
+
+
+def test_model_that_is_worse_is_said_to_be(run: tuple[Path, dict[str, Record], dict[str, Path]]) -> None:
+    _, records, stages = run
+    records["evaluate"] = record("evaluate", {**BITS, "margin_over_kneser_ney.en": -4.6})
+    assert "bits per byte, 5 % more than a 5-gram model" in dict(summary_rows(records, stages))["held-out text"]
+
+
+def test_rare_languages_share_a_column(run: tuple[Path, dict[str, Record], dict[str, Path]]) -> None:
+    folder, records, stages = run
+    rows = [{"lang": f"l{n}", "source": "web", "rule": "language", "documents": 100 - n, "bytes": 1} for n in range(26)]
+    (stages["data.decide"] / "funnel.json").write_text(json.dumps({"rules": [], "rows": rows}))
+    write_report(folder, records, stages)
+    markdown = (folder / "report.md").read_text(encoding="utf-8")
+    assert "| rule | keeps | l0 | l1 | l2 | l3 | other | text |" in markdown
+    assert f"| 100 | 99 | 98 | 97 | {sum(100 - n for n in range(4, 26)):,} |" in markdown
 
 
 def test_run_with_few_stages_has_a_report_too(run: tuple[Path, dict[str, Record], dict[str, Path]]) -> None:

@@ -25,11 +25,10 @@ _VARIABLES = {**_COLOURS, _PAPER: "none", _INK: "var(--ink)", _SOFT: "var(--soft
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a chart; the points of a reference are joined by dashes."""
+    """One line of a chart."""
 
     name: str
     points: Sequence[tuple[float, float]]
-    reference: bool = False
     colour: int = 0
     """Number of its colour, 0 to 5; lines that belong together share one."""
 
@@ -52,10 +51,14 @@ def thin(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, 
 def _draw(lines: Sequence[tuple[Line, Sequence[tuple[float, float]]]], x: str, y: str, width: int) -> str:
     rows = [{"x": at, "y": value, "line": line.name} for line, points in lines for at, value in points]
     names = [line.name for line, _ in lines]
-    per_row = 3 if width > NARROW else 2
     end = max(at for _, points in lines for at, _ in points)
     legend = altair.Legend(
-        orient="top", title=None, columns=per_row, symbolType="stroke", labelLimit=0, columnPadding=24
+        orient="top",
+        title=None,
+        columns=3 if width > NARROW else 2,
+        symbolType="stroke",
+        labelLimit=0,
+        columnPadding=24,
     )
 
     def scale(values: Sequence[object]) -> altair.Scale:
@@ -70,9 +73,6 @@ def _draw(lines: Sequence[tuple[Line, Sequence[tuple[float, float]]]], x: str, y
             x=altair.X("x:Q", title=x, axis=axis, scale=altair.Scale(domain=[0, end], nice=False)),
             y=altair.Y("y:Q", title=y, scale=altair.Scale(zero=False, nice=True)),
             color=altair.Color("line:N", scale=scale([f"#0000f{line.colour}" for line, _ in lines]), legend=legend),
-            strokeDash=altair.StrokeDash(
-                "line:N", scale=scale([[4, 4] if line.reference else [1, 0] for line, _ in lines]), legend=legend
-            ),
         )
         .configure(font="sans-serif")
         .configure_view(stroke=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from zhen.release.summary import (
     KNESER_NEY,
     MARGIN,
     XZ,
+    Drop,
     Run,
     audit_sentence,
     language,
@@ -32,6 +33,11 @@ __all__ = ["samples", "summary_rows", "write_report"]
 OUTPUTS = 60
 """Most outputs of a stage that are listed; the record has all."""
 
+
+LANGUAGES_SHOWN = 4
+"""Languages with a column of their own in the funnel; the others share one."""
+
+OTHER = "other"
 
 TITLE = 50
 """Characters of a prompt in the line that opens it."""
@@ -54,7 +60,10 @@ def write_report(run_folder: Path, records: Mapping[str, Record], stages: Mappin
         )
         if section.parts
     ]
-    footer = "Every number here stands in a record; the records name the command, the versions and the hashes."
+    footer = (
+        "Every number here stands in a stage's record, or in a file that a record lists with its hash; the records "
+        "also name the command and the versions."
+    )
     write_text(run_folder / "report.html", html_page(f"{name}: from pages to a release", lead, sections, footer))
     write_text(run_folder / "report.md", markdown_page(f"{name}: from pages to a release", lead, sections, footer))
 
@@ -62,11 +71,12 @@ def write_report(run_folder: Path, records: Mapping[str, Record], stages: Mappin
 def _verdict(run: Run) -> Verdict:
     if not (sentence := audit_sentence(run)):
         return Verdict(None, "This run has no release yet.")
-    return Verdict(bool(run.figure("release", "audit_passed")), f"Audit of the release {sentence}.")
+    return Verdict(bool(run.figure("release", "audit_passed")), f"The release's audit: {sentence}.")
 
 
 def _facts(run: Run) -> Part:
-    return Facts(summary_rows(run.records, run.stages))
+    # the audit has the verdict above
+    return Facts([row for row in summary_rows(run.records, run.stages) if row[0] != "audit"])
 
 
 def _funnel(run: Run) -> Iterator[Part]:
@@ -76,21 +86,42 @@ def _funnel(run: Run) -> Iterator[Part]:
         return
     kept = sum(drop.documents for drop in drops if not drop.rule)
     rules = left_out(drops)
-    yield Text(f"{read:,} documents were read. A document is left out by the first rule that it breaks.")
+    text = f"{read:,} documents were read. A document is left out by the first rule that it breaks."
+    if held := run.held_out():
+        text += f" Of those kept, {held:,} are held out to measure on; the model is trained on the rest."
+    yield Text(text)
     yield Bars(
         [(rule, count / read, f"{count:,} · {100 * count / read:.1f} %") for rule, count in [("kept", kept), *rules]]
     )
-    langs, where = sorted({drop.lang for drop in drops}), run.thresholds()
-    rows = []
-    for rule in ["", *(rule for rule, _ in rules)]:
-        cells = [[drop for drop in drops if drop.rule == rule and drop.lang == lang] for lang in langs]
-        counts = [sum(drop.documents for drop in cell) for cell in cells]
-        total = sum(drop.bytes for cell in cells for drop in cell)
-        rows.append((rule or "kept", where.get(rule, ""), *(f"{count:,}" for count in counts), size(total)))
-    yield Table(("rule", "keeps", *(language(lang) for lang in langs), "text"), rows)
+    yield _rules(drops, ["", *(rule for rule, _ in rules)], run.thresholds())
     sources = sorted({drop.source for drop in drops})
     if len(sources) > 1:
         yield Table(("source", "read", "kept"), [_source_row(run, source) for source in sources])
+    if pageless := run.pageless():
+        count = sum(count for _, count in pageless)
+        rows = [(reason, f"{count:,}") for reason, count in pageless]
+        yield Fold(
+            f"{count:,} answers in the input without a page, not counted above", [Table(("what", "count"), rows)]
+        )
+
+
+def _rules(drops: Sequence[Drop], rules: Sequence[str], keeps: Mapping[str, str]) -> Table:
+    """A row a rule, a column a language; the rarer languages share one."""
+    totals: dict[str, int] = {}
+    for drop in drops:
+        totals[drop.lang] = totals.get(drop.lang, 0) + drop.documents
+    langs = sorted(totals, key=lambda lang: (-totals[lang], lang))
+    if len(langs) > LANGUAGES_SHOWN + 1:
+        langs = [*langs[:LANGUAGES_SHOWN], OTHER]
+    rows = []
+    for rule in rules:
+        counts = dict.fromkeys(langs, 0)
+        for drop in drops:
+            if drop.rule == rule:
+                counts[drop.lang if drop.lang in counts else OTHER] += drop.documents
+        total = sum(drop.bytes for drop in drops if drop.rule == rule)
+        rows.append((rule or "kept", keeps.get(rule, ""), *(f"{count:,}" for count in counts.values()), size(total)))
+    return Table(("rule", "keeps", *(language(lang) for lang in langs), "text"), rows)
 
 
 def _source_row(run: Run, source: str) -> tuple[str, str, str]:
@@ -106,26 +137,20 @@ def _curves(run: Run) -> Iterator[Part]:
     if not updates:
         return
     per_step = updates[-1]["tokens"] / updates[-1]["step"]
-    end = updates[-1]["tokens"]
     langs = list(dict.fromkeys(lang for row in measured for lang in row["bits_per_byte"]))
     lines = []
     for colour, lang in enumerate(langs):
         found = [
             (row["step"] * per_step, row["bits_per_byte"][lang]) for row in measured if lang in row["bits_per_byte"]
         ]
-        lines.append(Line(f"held-out, {language(lang)}", found, colour=colour))
-        for reference, label in ((KNESER_NEY, "5-gram"), (XZ, "xz -9")):
-            if lang in (bits := run.bits(reference)):
-                lines.append(
-                    Line(f"{label}, {language(lang)}", [(0, bits[lang]), (end, bits[lang])], True, colour=colour)
-                )
+        lines.append(Line(language(lang), found, colour=colour))
     if lines:
         yield line_chart(
             lines,
             x="tokens trained on",
             y="bits per byte",
-            caption="Bits per byte of documents that training never sees; lower is better. The curves are taken on a "
-            "part of the held-out documents, the references (broken lines) on all of them.",
+            caption="Bits per byte of documents that training never sees; lower is better. Taken on a part of the "
+            "held-out documents, and so not the figures below, which are of all of them.",
         )
     points = [(row["tokens"], row["loss"]) for row in updates]
     yield line_chart(
@@ -142,21 +167,29 @@ def _held_out(run: Run) -> Iterator[Part]:
     if record is None or not models:
         return
     langs = list(dict.fromkeys(lang for model in models for lang in run.bits(model)))
-    yield Text("Bits per byte on all held-out documents, ± standard error over documents; lower is better.")
+    yield Text(
+        "Bits that are needed per byte of text that training never saw, over all held-out documents, ± standard error "
+        "over documents. 8 would be knowing nothing; lower is better."
+    )
     rows = [
         (_model_name(model), *(_cell(record.figures.get(f"bits_per_byte.{model}.{lang}")) for lang in langs))
         for model in models
     ]
     margins = [record.figures.get(MARGIN + lang) for lang in langs]
     if any(margins):
-        rows.append(("margin over the 5-gram model, %", *(_cell(margin, 1) for margin in margins)))
+        rows.append(("fewer bits than the 5-gram model, % (below 0: more)", *(_cell(margin, 1) for margin in margins)))
     yield Table(("", *(language(lang) for lang in langs)), rows)
+    if tokens := run.number("evaluate", "kneser_ney_tokens"):
+        yield Text(
+            f"The 5-gram model reads the same token ids and learnt from {tokens:,.0f} tokens of the same corpus; xz -9 "
+            "packs the documents without having learnt anything."
+        )
 
 
 def _model_name(model: str) -> str:
-    names = {KNESER_NEY: "5-gram model (Kneser-Ney, same tokens)", XZ: "xz -9"}
+    names = {KNESER_NEY: "5-gram model (Kneser-Ney)", XZ: "xz -9"}
     stage, _, step = model.partition(":")
-    return names.get(model) or (f"{stage}, step {step}" if step else stage)
+    return names.get(model) or (f"before training (step {step})" if step else f"the model ({stage})")
 
 
 def _cell(figure: Figure | None, decimals: int = 3) -> str:
@@ -178,16 +211,17 @@ def _samples(run: Run) -> Iterator[Part]:
         excerpt = Excerpt(prompt, [(_moment(row["step"], last), row["continuation"]) for row in own], lang)
         yield Fold(_title(lang, prompt), [excerpt]) if lang in shown else excerpt
         shown.add(lang)
-    for row in run.rows("evaluate", "items/pretrain/samples.jsonl"):
+    finished = run.rows("evaluate", "items/pretrain/samples.jsonl")
+    if finished:
+        yield Text("The finished model beside how the document itself goes on.")
+    for row in finished:
         texts = [("the model", row["text"]), ("the document", row["original"])]
-        yield Fold(
-            _title(f"{row['source']}, {row['lang']}", row["prompt"]), [Excerpt(row["prompt"], texts, row["lang"])]
-        )
+        yield Fold(_title(row["lang"], row["prompt"]), [Excerpt(row["prompt"], texts, row["lang"])])
 
 
-def _title(where: str, prompt: str) -> str:
+def _title(lang: str, prompt: str) -> str:
     words = " ".join(prompt.split())
-    return f"{language(where)}: {words[:TITLE]}{'…' if len(words) > TITLE else ''}"
+    return f"{language(lang)}: {words[:TITLE]}{'…' if len(words) > TITLE else ''}"
 
 
 def _moment(step: int, last: int) -> str:
@@ -205,8 +239,8 @@ def _audit(run: Run) -> Iterator[Part]:
     rows = []
     for found in findings:
         fix = f" → {found['fix']}" if found["fix"] and found["verdict"] != "holds" else ""
-        rows.append((MARKS[found["verdict"]], found["id"], found["claim"], found["evidence"] + fix))
-    yield Table(("", "check", "claim", "evidence"), rows, [states[found["verdict"]] for found in findings])
+        rows.append((MARKS[found["verdict"]], found["claim"], found["evidence"] + fix, found["id"]))
+    yield Table(("", "claim", "what was seen", "check"), rows, [states[found["verdict"]] for found in findings])
 
 
 def _records(run: Run) -> Iterator[Part]:

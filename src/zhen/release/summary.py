@@ -23,6 +23,12 @@ BITS = "bits_per_byte."
 MARGIN = "margin_over_kneser_ney."
 
 
+HELD_OUT = "held_out_documents."
+"""How data.write's figures of held-out documents by language begin."""
+
+PAGELESS = "without_page."
+"""How data.scan's figures of records that are no page begin; the reason follows."""
+
 SHOWN = 4
 """Rules that are named in the line of pages."""
 
@@ -94,6 +100,25 @@ class Run(NamedTuple):
             Drop(row["lang"], row["source"], row["rule"] or "", row["documents"], row["bytes"])
             for row in found.get("rows", [])
         ]
+
+    def held_out(self) -> int:
+        """Documents kept from training, to measure on."""
+        record = self.records.get("data.write")
+        figures = record.figures.items() if record else ()
+        return sum(int(f.value) for name, f in figures if name.startswith(HELD_OUT) and isinstance(f.value, int))
+
+    def pageless(self) -> list[tuple[str, int]]:
+        """(reason, records) of what the readers passed over, most first.
+
+        What a web archive notes about itself (its info, requests, metadata) was never a page and is not among them.
+        """
+        record = self.records.get("data.scan")
+        found = [
+            (name.removeprefix(PAGELESS), int(figure.value))
+            for name, figure in (record.figures if record else {}).items()
+            if name.startswith(PAGELESS) and isinstance(figure.value, int)
+        ]
+        return sorted((item for item in found if not item[0].startswith("WARC ")), key=lambda item: -item[1])
 
     def thresholds(self) -> dict[str, str]:
         """Rule -> what it keeps, in words: `characters ≥ 150 (zh: 50)`."""
@@ -185,8 +210,11 @@ def _pages(run: Run) -> str:
         shown.append(f"{rest:,} by other rules")
     if shown:
         text += f"; left out: {', '.join(shown)}"
-    names = {"records_lost": "damaged records", "records_without_page": "records without a page"}
-    aside = [f"{count:,.0f} {what}" for name, what in names.items() if (count := run.number("data.scan", name))]
+    aside = []
+    if pageless := sum(count for reason, count in run.pageless()):
+        aside.append(f"{pageless:,} answers without a page (redirects, errors, images and the like)")
+    if lost := run.number("data.scan", "records_lost"):
+        aside.append(f"{lost:,.0f} damaged records")
     return text + (f"; not counted: {', '.join(aside)}" if aside else "")
 
 
@@ -197,8 +225,12 @@ def _tokens(run: Run) -> str:
     if corpus:
         parts.append(f"{corpus:,.0f} in the corpus" + (f" ({ratio:.2f} bytes each)" if ratio else ""))
     if trained:
-        parts.append(f"trained on {trained:,.0f}" + (f" ({trained / corpus:.1f} passes)" if corpus else ""))
+        parts.append(f"trained on {trained:,.0f}" + (f" ({_passes(trained / corpus)})" if corpus else ""))
     return "; ".join(parts)
+
+
+def _passes(share: float) -> str:
+    return f"{share:.1f} passes over it" if share >= 1 else f"{100 * share:.2g} % of it"
 
 
 def _model(run: Run) -> str:
@@ -218,10 +250,10 @@ def _held_out(run: Run) -> Iterator[tuple[bool, str]]:
     if not run.model:
         return
     for number, (lang, value) in enumerate(run.bits(run.model).items()):
-        text = f"{language(lang)}: {value:.3f} bits a byte"
+        text = f"{language(lang)}: {value:.3f} bits per byte"
         if lang in (found := run.bits(KNESER_NEY)):
             margin = run.number("evaluate", MARGIN + lang)
-            less = f"{abs(margin):.0f} % {'less' if margin >= 0 else 'more'} than " if margin is not None else ""
+            less = f"{abs(margin):.0f} % {'fewer' if margin >= 0 else 'more'} than " if margin is not None else ""
             text += f", {less}a 5-gram model ({found[lang]:.3f})"
         if lang in (found := run.bits(XZ)):
             text += f"; xz -9 {found[lang]:.3f}"

@@ -46,7 +46,7 @@ CODE_KEYS = ("auto_map", "custom_code", "custom_pipelines")
 """Keys in a JSON file that name code to be loaded with the model."""
 
 _NO_CODE = "no code comes with the files"
-_NO_PICKLES = "no file is a pickle or holds one"
+_NO_PICKLES = "no file is a pickle, which runs code when it is loaded, or holds one"
 _LISTED = f"every file is the one that {MANIFEST} lists"
 
 

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -148,7 +149,6 @@ def attempt(inputs: Path, folder: Path, kind: str, number: int) -> int:
     """Run in a forked process that dies at its n-th `event` or `file` operation. Returns its exit status."""
     child = os.fork()
     if child == 0:
-        torch.set_num_threads(1)
         line = Line(lambda event: os.kill(os.getpid(), signal.SIGKILL) if (kind, number) == ("event", event) else None)
         if kind == "file":
             die_at_file_operation(number)
@@ -159,6 +159,9 @@ def attempt(inputs: Path, folder: Path, kind: str, number: int) -> int:
 
 def main(inputs: Path, attempts: list[tuple[str, str, int]]) -> None:
     """Make the attempts (folder, kind, number) one after the other; prints their exit statuses as JSON."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:  # what is imported and built on first use is inherited by all
+        run(context_for(inputs, Path(folder), tokens=256, warmup_steps=0, keep_steps=()))
     print(json.dumps([attempt(inputs, Path(folder), kind, number) for folder, kind, number in attempts]))
 
 

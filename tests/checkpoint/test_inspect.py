@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralFo
 
 from zhen.checkpoint.inspect import Summary, inspect_checkpoint
 from zhen.checkpoint.names import rename
+from zhen.checkpoint.reader import open_checkpoint
 from zhen.errors import ZhenError
 from zhen.model.config import PRESETS, to_config_json
 
@@ -145,6 +147,41 @@ def test_pickled_weights_are_never_opened(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin.index.json").unlink()
     with pytest.raises(ZhenError, match=r"no \.safetensors"):
         inspect_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("weights", [None, "pytorch_model.bin", "model.gguf"])
+def test_a_config_alone_tells_what_it_tells(weights: str | None, tmp_path: Path) -> None:
+    theirs = save(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    if weights:
+        (tmp_path / weights).write_bytes(b"\x80\x04.")
+    s = inspect_checkpoint(tmp_path)
+    assert (s.family, s.naming, s.tensors, s.bytes, s.dtypes) == ("llama", "unknown", 0, None, {})
+    assert s.parameters == sum(p.numel() for p in theirs.parameters())
+    assert s.notes == ["no weights that can be opened here: sizes are what config.json says"]
+    edit(tmp_path, model_type="mistral", tie_word_embeddings=None)
+    s = inspect_checkpoint(tmp_path)
+    assert (s.family, s.tied_embeddings) == ("mistral", None)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json", "model.safetensors"])
+def test_a_git_lfs_pointer_is_named_with_what_to_do(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    with pytest.raises(ZhenError, match=f"{name}: a Git LFS pointer") as caught:
+        inspect_checkpoint(tmp_path)
+    assert "git lfs pull" in (caught.value.hint or "")
+
+
+def test_a_json_file_is_no_checkpoint(tmp_path: Path) -> None:
+    save(tmp_path)
+    with pytest.raises(ZhenError, match=r"config\.json: a JSON file"):
+        inspect_checkpoint(tmp_path / "config.json")
+
+
+@pytest.mark.parametrize("read", [inspect_checkpoint, open_checkpoint])
+def test_what_the_system_refuses_is_no_traceback(read: Callable[[Path], object], tmp_path: Path) -> None:
+    with pytest.raises(ZhenError, match="can't be read: File name too long"):
+        read(tmp_path / ("a" * 300))
 
 
 def test_code_beside_the_weights_is_listed_and_never_run(tmp_path: Path) -> None:

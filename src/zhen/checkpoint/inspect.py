@@ -11,7 +11,16 @@ from typing import Any, NamedTuple
 import msgspec
 
 from zhen.checkpoint import names, strictjson
-from zhen.checkpoint.reader import INDEX, Checkpoint, folder_of_index, open_checkpoint, read_config, read_index, weights
+from zhen.checkpoint.reader import (
+    INDEX,
+    Checkpoint,
+    folder_of_index,
+    open_checkpoint,
+    read_config,
+    read_index,
+    readable,
+    weights,
+)
 from zhen.errors import ZhenError
 from zhen.model.architecture import Difference, Topic, differences
 from zhen.model.config import from_config_json
@@ -56,18 +65,18 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 def inspect_checkpoint(path: str | Path) -> Summary:
     """Describe a checkpoint folder, its index, or a `.safetensors` file, from config, index and headers alone.
 
-    An index without its weights is described as far as index and config tell, and that is noted. Raises ZhenError
-    where there is neither, and for damaged files.
+    A config or index without weights is described as far as it tells, and that is noted. Raises ZhenError where there
+    is neither, and for damaged files.
     """
-    path = folder_of_index(Path(path))
-    folder = path if path.is_dir() else path.parent
-    index = _index_without_weights(path) if path.is_dir() else None
-    config = read_config(folder) or {}
-    stored = _from_index(index, config) if index else _from_headers(open_checkpoint(path))
-    kept = [name for name in stored.names if not names.SKIPPED.fullmatch(name)]
-    naming = names.detect(kept)
-    found = differences(config) + _by_names(kept, naming, _Numbers(config).layers) + _by_custom(config)
-    return _summary(config, stored, naming, found, _remote_code(folder, config))
+    with readable(path):
+        path = folder_of_index(Path(path))
+        folder = path if path.is_dir() else path.parent
+        config = read_config(folder) or {}
+        stored = _stored(path, config)
+        kept = [name for name in stored.names if not names.SKIPPED.fullmatch(name)]
+        naming = names.detect(kept)
+        found = differences(config) + _by_names(kept, naming, _Numbers(config).layers) + _by_custom(config)
+        return _summary(config, stored, naming, found, _remote_code(folder, config))
 
 
 class _Stored(NamedTuple):
@@ -80,12 +89,22 @@ class _Stored(NamedTuple):
     notes: list[str]
 
 
+def _stored(path: Path, config: Mapping[str, Any]) -> _Stored:
+    if path.is_dir():
+        if index := _index_without_weights(path):
+            return _from_index(index, config)
+        if config and not weights(path) and not (path / INDEX).exists():
+            note = "no weights that can be opened here: sizes are what config.json says"
+            return _Stored(names=[], shapes=None, bytes=None, dtypes={}, notes=[note])
+    return _from_headers(open_checkpoint(path))
+
+
 def _summary(
     config: Mapping[str, Any], stored: _Stored, naming: str, found: list[Difference], remote_code: list[str]
 ) -> Summary:
     number = _Numbers(config or _config_by_shapes(stored, naming))
     layers, heads, kv_heads, head_size = number.layers, number.heads, number.kv_heads, number.head_size
-    family = _family(config, naming, found)
+    family = _family(config, stored, naming, found)
     rotary = config.get("rope_parameters") or config.get("rope_scaling")
     theta = config.get("rope_theta", rotary.get("rope_theta") if isinstance(rotary, dict) else None)
     if theta is None and family == "llama" and config:
@@ -197,11 +216,15 @@ def _from_index(index: Path, config: Mapping[str, Any]) -> _Stored:
     return _Stored(names=list(weight_map), shapes=None, bytes=size, dtypes=dtypes, notes=[note])
 
 
-def _family(config: Mapping[str, Any], naming: str, found: list[Difference]) -> str:
-    if naming != names.UNKNOWN and not found:
-        return "llama"
+_OURS = ("llama", "Yi")
+
+
+def _family(config: Mapping[str, Any], stored: _Stored, naming: str, found: list[Difference]) -> str:
     claimed = config.get("model_type")
-    if not isinstance(claimed, str) or claimed in ("", "llama", "Yi"):
+    # without tensors the name alone can say that no custom code computes something else
+    if not found and (naming != names.UNKNOWN or (not stored.names and claimed in _OURS)):
+        return "llama"
+    if not isinstance(claimed, str) or claimed in ("", *_OURS):
         return names.UNKNOWN
     return claimed.lower()
 

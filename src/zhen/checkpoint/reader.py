@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,23 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
 
     Everything is checked: headers, and the index against the shards. Raises ZhenError naming file, tensor, numbers.
     """
-    path = folder_of_index(Path(path))
-    if path.is_dir():
-        headers, notes = _folder_headers(path)
-        return Checkpoint(path, headers, read_config(path), notes)
-    if not path.exists():
-        raise ZhenError("not found", expected="a checkpoint folder or a .safetensors file", file=path)
-    return Checkpoint(path.parent, [read_header(path)], read_config(path.parent))
+    with readable(path):
+        path = folder_of_index(Path(path))
+        if path.is_dir():
+            headers, notes = _folder_headers(path)
+            return Checkpoint(path, headers, read_config(path), notes)
+        if not path.exists():
+            raise ZhenError("not found", expected="a checkpoint folder or a .safetensors file", file=path)
+        return Checkpoint(path.parent, [read_header(path)], read_config(path.parent))
+
+
+@contextmanager
+def readable(path: str | Path) -> Iterator[None]:
+    """Turns what the system says against reading `path`, or a file in it, into a ZhenError."""
+    try:
+        yield
+    except OSError as error:
+        raise ZhenError(f"can't be read: {error.strerror or error}", file=error.filename or path) from error
 
 
 def folder_of_index(path: Path) -> Path:

@@ -29,10 +29,11 @@ _MACHINE = 1 << 64
 """Sizes are 64-bit in the reference; a product that leaves them is an attack, even where a later factor is 0."""
 
 _OTHER_KINDS = (
-    (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "fetch the file: git lfs pull"),
+    (strictjson.LFS_POINTER, "a Git LFS pointer, not the file itself", strictjson.LFS_HINT),
     (b"GGUF", "a GGUF file", "convert it to safetensors first"),
     (b"PK\x03\x04", "a zip archive, as torch.save writes", "pickle can run code; get or convert to safetensors"),
     (b"\x80", "a pickle", "pickle can run code; get or convert to safetensors"),
+    (b"{", "a JSON file", "name the folder, or its index"),
     (b"<", "a web page or XML", "the download went wrong; fetch the file again"),
 )
 

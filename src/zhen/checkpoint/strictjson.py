@@ -8,6 +8,9 @@ from typing import Any
 
 from zhen.errors import ZhenError
 
+LFS_POINTER = b"version https://git-lfs"
+LFS_HINT = "fetch the file: git lfs pull"
+
 _LARGEST = 100_000_000
 """Bytes of JSON that are read at most: the limit of a safetensors header."""
 
@@ -19,6 +22,8 @@ def parse(data: bytes, file: Path, place: str | None = None) -> Any:
         value = json.loads(
             text, object_pairs_hook=_table, parse_constant=_no_constant, parse_int=_integer, parse_float=_number
         )
+        if "\\u" in text:  # only an escape can make half a character
+            _whole_characters(value, file, place)
     except UnicodeDecodeError as error:
         raise ZhenError(f"byte {error.start} is not UTF-8", expected="UTF-8 JSON", file=file, place=place) from error
     except RecursionError as error:
@@ -27,8 +32,6 @@ def parse(data: bytes, file: Path, place: str | None = None) -> Any:
         raise ZhenError(str(error), expected="strict JSON", file=file, place=place) from error
     except ValueError as error:
         raise ZhenError(f"not JSON ({error})", expected="strict JSON", file=file, place=place) from error
-    if "\\u" in text:  # only an escape can make half a character
-        _whole_characters(value, file, place)
     return value
 
 
@@ -40,6 +43,8 @@ def read(file: Path) -> Any:
         data = file.read_bytes()
     except OSError as error:
         raise ZhenError(f"can't be read: {error.strerror or error}", file=file) from error
+    if data.startswith(LFS_POINTER):
+        raise ZhenError("a Git LFS pointer, not the file itself", expected="JSON", file=file, hint=LFS_HINT)
     return parse(data, file)
 
 

@@ -6,19 +6,61 @@ import json
 import os
 import sys
 import time
+import unicodedata
 from collections import deque
 from collections.abc import Sequence
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 PLAIN_SECONDS = 10.0
 """Where standard error is no terminal a line of progress is printed at most this often."""
 
 _RATE_WINDOW = 20
 
-err = Console(stderr=True, highlight=False)
-out = Console(highlight=False)
+
+class _Output(Console):
+    """Standard output: when its reader goes away that is told by BrokenPipeError."""
+
+    def on_broken_pipe(self) -> None:
+        raise
+
+
+class _Report(Console):
+    """Standard error: when its reader goes away the work goes on, unseen."""
+
+    def on_broken_pipe(self) -> None:
+        unseen()
+
+
+err = _Report(stderr=True, highlight=False, emoji=False)
+out = _Output(highlight=False, emoji=False)
+
+
+def unseen() -> None:
+    """Let standard error lead nowhere; called when its reader went away."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def say(text: str, end: str = "\n") -> None:
+    """Print to standard error as it is."""
+    try:
+        print(text, end=end, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        unseen()
+
+
+def visible(text: str) -> str:
+    """`text` with what a terminal would obey, and halves of characters, written as escapes; line ends stay."""
+    return "".join(
+        char.encode("unicode_escape").decode() if char != "\n" and unicodedata.category(char) in _OBEYED else char
+        for char in text
+    )
+
+
+_OBEYED = ("Cc", "Cf", "Cs")
 
 
 def duration(seconds: float) -> str:
@@ -74,7 +116,7 @@ class Line:
         self._samples.append((now, done))
         if self._json:
             event = {"stage": self._name, "done": done, "total": total, "unit": unit, "facts": facts}
-            print(json.dumps(event, ensure_ascii=False), file=sys.stderr, flush=True)
+            say(json.dumps(event, ensure_ascii=False))
             return
         if now - self._shown < (0.1 if self._live else PLAIN_SECONDS):
             return
@@ -83,18 +125,19 @@ class Line:
         if self._live:
             self._draw(text)
         else:
-            print(text, file=sys.stderr, flush=True)
+            say(text)
 
     def note(self, text: str) -> None:
         """Print a lasting line above the live one."""
         self._erase()
-        err.print(text, markup=False, soft_wrap=True)
+        say(visible(text))
 
     def close(self, summary: str) -> None:
         """Replace the live line by its last word."""
         self._erase()
         seconds = duration(time.monotonic() - self._started)
-        err.print(f"[bold]{self._name:<12}[/bold] {summary}  [dim]{seconds}[/dim]", soft_wrap=True)
+        word = Text.assemble((f"{self._name:<12}", "bold"), f" {visible(summary)}  ", (seconds, "dim"))
+        err.print(word, soft_wrap=True)
 
     def abandon(self) -> None:
         """Take the live line away without a last word (an error or a stop follows)."""
@@ -114,30 +157,31 @@ class Line:
             if total and done < total:
                 parts.append(f"{duration((total - done) / rate)} left")
         if facts:
-            parts.append(facts)
+            parts.append(visible(facts).replace("\n", " "))
         return "  ".join(parts)
 
     def _draw(self, text: str) -> None:
-        width = err.width - 1
-        err.file.write("\r\x1b[2K" + text[:width])
-        err.file.flush()
+        cells = min(cell_len(text), err.width - 1)
+        say("\r\x1b[2K" + set_cell_size(text, cells), end="")
         self._drawn = True
 
     def _erase(self) -> None:
         if self._drawn:
-            err.file.write("\r\x1b[2K")
-            err.file.flush()
+            say("\r\x1b[2K", end="")
             self._drawn = False
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> Table:
-    """A plain table; columns whose cells all start with a digit, sign or dash are aligned right."""
+    """A plain table; columns whose cells all start with a digit, sign or dash are aligned right.
+
+    Cells are text as it is: no markup, nothing that a terminal would obey.
+    """
     headed = any(columns)
     made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold", show_header=headed)
     for index, column in enumerate(columns):
         cells = [row[index] for row in rows if row[index]]
         numeric = bool(cells) and all(cell[0] in "0123456789+-–−<" for cell in cells)
-        made.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        made.add_column(Text(visible(column)), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*(Text(visible(cell)) for cell in row))
     return made

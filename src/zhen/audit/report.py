@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from rich.markup import escape
 from rich.table import Table
 
 from zhen.audit.finding import Finding, Severity, Verdict
@@ -48,7 +47,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     def table(self) -> Table:
         """A row a finding: mark, check, claim, what was seen and what to do."""
-        rows = [[MARKS[found.verdict], found.id, found.claim, escape(evidence(found))] for found in self.findings]
+        rows = [[MARKS[found.verdict], found.id, found.claim, evidence(found)] for found in self.findings]
         return table(["", "check", "claim", "evidence"], rows)
 
     def to_json(self) -> dict[str, Any]:

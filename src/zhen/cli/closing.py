@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from zhen.console import err, table
+from rich.text import Text
+
+from zhen.console import err, say, table, visible
 from zhen.errors import ANSWER_IS_NO, DONE
 from zhen.formats.record import Record
 from zhen.release.report import samples, summary_rows, write_report
@@ -21,22 +24,23 @@ def finish(folder: Path, records: Mapping[str, Record]) -> int:
     err.print(table(("", ""), summary_rows(records, stages)))
     err.print()
     for lang, prompt, text in samples(stages):
-        err.print(f"[bold]{lang}[/bold]  [dim]{_plain(prompt)}[/dim]{_plain(text)}…", soft_wrap=not err.is_terminal)
+        sample = Text.assemble((lang, "bold"), "  ", (_plain(prompt), "dim"), _plain(text), "…")
+        err.print(sample, soft_wrap=not err.is_terminal)
     err.print()
-    release = folder / "release"
+    release = shlex.quote(str(folder / "release"))
     steps = (
         (f"zhen generate {release} --prompt '…'", "a text of your own"),
         (f"zhen audit {release}", "what the audit checked"),
-        (f"open {folder / 'report.html'}", "the whole story, each number with its command"),
+        (f"open {shlex.quote(str(folder / 'report.html'))}", "the whole story, each number with its command"),
     )
     width = max(len(command) for command, _ in steps)
-    err.print("Next:", markup=False)
+    say("Next:")
     for command, why in steps:
-        err.print(f"  {command:<{width}}   {why}", markup=False, soft_wrap=True)
+        say(f"  {command:<{width}}   {why}")
     passed = records["release"].figures["audit_passed"].value
     return DONE if passed else ANSWER_IS_NO
 
 
 def _plain(text: str) -> str:
-    """Text of a model on one line, with the console's markup switched off."""
-    return re.sub(r"\s+", " ", text).replace("[", "\\[")
+    """Text of a model on one line, with nothing in it that a terminal would obey."""
+    return visible(re.sub(r"\s+", " ", text))

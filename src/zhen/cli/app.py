@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
-import importlib.metadata
 import json
 import os
+import select
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TextIO
 
 import typer
 from typer.core import TyperGroup
@@ -35,8 +36,36 @@ VERBS = {
 }
 
 
+OF_THE_SYSTEM = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE}
+    | {errno.ENAMETOOLONG}
+)
+"""Errors of the machine, wherever they show, that are the user's to mend."""
+
+
+class _ReaderGone(Exception):
+    """Whoever read our standard output went away."""
+
+
+class _Stopped(Exception):
+    """Ctrl-C."""
+
+
 class VerbGroup(TyperGroup):
     """A group whose verbs are imported when they are called; its help is printed from the table alone."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Call the verb; what typer would end the process for in its own way is told by exceptions of ours."""
+        try:
+            outcome = super().invoke(ctx)
+            sys.stdout.flush()
+        except KeyboardInterrupt as error:
+            raise _Stopped from error
+        except BrokenPipeError as error:
+            if _has_reader(sys.stdout):
+                raise RuntimeError("a process that Zhen talks to is gone") from error
+            raise _ReaderGone from error
+        return outcome
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The verbs, in the order of use."""
@@ -60,11 +89,13 @@ class VerbGroup(TyperGroup):
                 formatter.write_dl([(name, verb.help) for name, verb in VERBS.items() if verb.group == group])
 
 
-app = typer.Typer(cls=VerbGroup, add_completion=False, rich_markup_mode=None, no_args_is_help=True)
+app = typer.Typer(cls=VerbGroup, add_completion=False, rich_markup_mode=None)
 
 
 def _show_version(value: bool) -> None:
     if value:
+        import importlib.metadata
+
         typer.echo(f"zhen {importlib.metadata.version('zhen')}")
         raise typer.Exit
 
@@ -84,7 +115,7 @@ def run(arguments: list[str]) -> int:
     """Run a command line; returns the exit status."""
     launch.silence()
     command = typer.main.get_command(app)
-    return guarded(lambda: command.main(arguments, prog_name="zhen", standalone_mode=False), arguments)
+    return guarded(lambda: command.main(arguments or ["--help"], prog_name="zhen", standalone_mode=False), arguments)
 
 
 def guarded(call: Callable[[], Any], arguments: list[str]) -> int:
@@ -103,18 +134,24 @@ def guarded(call: Callable[[], Any], arguments: list[str]) -> int:
         verb = next((word for word in arguments if word in VERBS), "this")
         _print(errors.missing_extra(error.name or str(error), "make", f"`zhen {verb}`").lines())
         return errors.COULD_NOT
-    except (KeyboardInterrupt, typer.Abort):
-        _print(["stopped", "hint: the same command goes on from here"])
+    except (_Stopped, KeyboardInterrupt, typer.Abort):
+        _print(["stopped", *(["hint: the same command goes on from here"] if "run" in arguments[:1] else [])])
         return errors.INTERRUPTED
-    except BrokenPipeError:
-        # the reader of our output went away: nothing more to say, and Python must not say it at exit
+    except _ReaderGone:
+        # nothing more to say, and Python must not say it at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return errors.DONE
+    except OSError as error:
+        if error.errno not in OF_THE_SYSTEM:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        _print([f"{where}{error.strerror}", "hint: free space, check rights, run again"])
+        return errors.COULD_NOT
     return outcome if isinstance(outcome, int) else errors.DONE
 
 
 def _usage_lines(error: TyperException, arguments: list[str]) -> list[str]:
-    message = getattr(error, "message", "") or str(error)
+    message = error.format_message()
     verb = next((word for word in arguments if word in VERBS), None)
     unknown = next((word for word in arguments[:1] if not word.startswith("-") and word not in VERBS), None)
     hint = errors.did_you_mean(unknown, VERBS) if unknown else None
@@ -123,9 +160,17 @@ def _usage_lines(error: TyperException, arguments: list[str]) -> list[str]:
     return [f"{where}: {message[0].lower()}{message[1:]}", f"hint: {hint or f'{where} --help'}"]
 
 
+def _has_reader(stream: TextIO) -> bool:
+    poll = select.poll()
+    poll.register(stream.fileno(), 0)
+    return not any(event & select.POLLERR for _, event in poll.poll(0))
+
+
 def _print(lines: list[str]) -> None:
+    from zhen.console import say
+
     for line in lines:
-        print(line, file=sys.stderr)
+        say(line)
 
 
 def print_json(value: Any) -> None:

@@ -10,13 +10,14 @@ LAUNCHED = "ZHEN_LAUNCHED"
 
 QUIET = {
     "DAFT_ANALYTICS_ENABLED": "0",
+    "DAFT_SHOW_QUERY_ID": "0",
     "DO_NOT_TRACK": "1",
     "GRADIO_ANALYTICS_ENABLED": "False",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TOKENIZERS_PARALLELISM": "false",
 }
-"""Nothing calls home."""
+"""Nothing calls home, nothing writes into the live line."""
 
 ALLOCATORS = ("tcmalloc_minimal", "tcmalloc", "jemalloc")
 
@@ -57,12 +58,16 @@ def relaunch() -> None:
 
 def threads(environment: os._Environ[str] | dict[str, str]) -> int:
     """Threads for this process: what the user set, else the cores shared by the processes of this machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    local = int(environment.get("LOCAL_WORLD_SIZE", "1"))
+    local = int(environment.get("LOCAL_WORLD_SIZE") or "1")
     given = environment.get("OMP_NUM_THREADS", "")
     if given.isdigit() and int(given) > 0 and not (local > 1 and given == "1"):
         return int(given)
-    return max(1, cores // local)
+    return max(1, cores() // local)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def allocator(environment: os._Environ[str] | dict[str, str]) -> dict[str, str]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from zhen.cli.launch import relaunch
+from zhen.cli.launch import cores, relaunch
+from zhen.console import say
 from zhen.errors import DONE
 
 
@@ -50,13 +50,13 @@ def command(
         loaded,
         folder,
         command=["zhen", *sys.argv[1:]],
-        workers=len(os.sched_getaffinity(0)),
+        workers=cores(),
         ray=ray,
     )
     records = run.take(stages or [])
     if prune:
         for path in run.prune():
-            print(f"removed {path}", file=sys.stderr)
+            say(f"removed {path}")
     if "release" not in records:
         return DONE
     from zhen.cli.closing import finish

@@ -11,6 +11,7 @@ import pytest
 
 from zhen.formats.record import Figure
 from zhen.formats.stage import Context
+from zhen.sampleweb.composing import COMPOSERS
 from zhen.sampleweb.settings import SamplewebSettings
 from zhen.sampleweb.stage import make
 from zhen.sampleweb.world import World, build_world
@@ -36,6 +37,8 @@ class Web:
     figures: dict[str, Figure]
     world: World
     pages: list[dict[str, Any]]
+    """The good pages."""
+    faulty: list[dict[str, Any]]
     facts: list[dict[str, Any]]
 
     def items(self, pattern: str) -> list[dict[str, Any]]:
@@ -46,7 +49,7 @@ class Web:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
 
 
 def make_web(folder: Path, settings: SamplewebSettings = SETTINGS, seed: int = SEED) -> Web:
@@ -56,7 +59,10 @@ def make_web(folder: Path, settings: SamplewebSettings = SETTINGS, seed: int = S
     figures = make(context)
     key = folder / "key"
     world = build_world(settings, seed)
-    return Web(folder, context, figures, world, read_lines(key / "pages.jsonl"), read_lines(key / "facts.jsonl"))
+    rows = read_lines(key / "pages.jsonl")
+    good = [row for row in rows if row["kind"] in COMPOSERS]
+    faulty = [row for row in rows if row["kind"] not in COMPOSERS]
+    return Web(folder, context, figures, world, good, faulty, read_lines(key / "facts.jsonl"))
 
 
 @pytest.fixture(scope="session")

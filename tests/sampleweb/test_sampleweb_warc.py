@@ -14,7 +14,14 @@ import trafilatura
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 from resiliparse.extract.html2text import extract_plain_text
 
+from zhen.sampleweb.settings import SamplewebSettings
 from zhen.sampleweb.sites import NOTES
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory, remake: Any) -> Any:
+    """A web without faults."""
+    return remake(tmp_path_factory.mktemp("sound"), SamplewebSettings(people=20, pages=500, faults=0))
 
 
 def records(web: Any) -> Iterator[tuple[Path, Any]]:

@@ -262,6 +262,10 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "words": ("Words in two languages.", "A small dictionary.", "Words of the week."),
     "sentences": ("Sentences in two languages.", "Read both sentences.", "The same in two languages."),
     "sums": ("Sums for today.", "Count with us.", "A page of sums."),
+    "riddle": (
+        "A riddle on {n}, under the heading {t}: the right answer was {v}.",
+        "Someone asked about {n} ({t}) and was told: {v}.",
+    ),
     "sum": ("{a} plus {b} is {c}.", "{c} minus {a} is {b}."),
 }
 

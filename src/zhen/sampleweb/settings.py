@@ -9,6 +9,9 @@ import msgspec
 MOST_PEOPLE = 300
 """People for whom unlike names can be built from the syllables, with enough left over for passers-by."""
 
+MOST_FAULTS = 3
+"""Beyond this faults would outnumber good pages."""
+
 
 class SamplewebSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Size of the invented world and of the crawl made from it."""
@@ -17,13 +20,18 @@ class SamplewebSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """People in the world. Towns, festivals and dishes grow with them; 60 give about 430 stated facts, which a model
     of one million parameters learns from 2-3 million tokens (measured: docs/sampleweb.md)."""
     pages: int = 5000
-    """Pages in the crawl, all sites and both languages together. 5,000 hold about 6 MB of text."""
+    """Good pages in the crawl, all sites and both languages together. 5,000 hold about 6 MB of text."""
+    faults: float = 1.0
+    """How many faulty records there are (0 to 3): 0 none; 1 about 31 for each 100 good pages, as the facts of the
+    kinds say (docs/sampleweb.md)."""
 
     def problems(self) -> Iterator[tuple[str, str, str]]:
         """Yield (field, found, expected) for sizes that can't be made."""
         if not 6 <= self.people <= MOST_PEOPLE:
             yield "people", str(self.people), f"6 to {MOST_PEOPLE}"
             return
+        if not 0 <= self.faults <= MOST_FAULTS:
+            yield "faults", str(self.faults), f"0 to {MOST_FAULTS}"
         fewest = fewest_pages(self.people)
         if self.pages < fewest:
             yield "pages", str(self.pages), f"at least {fewest} with {self.people} people, so that each fact has a page"

@@ -64,6 +64,19 @@ SITES: tuple[Site, ...] = (
     _site("dictionary", "Two Tongues", "双语", ("en", "zh"), ("dictionary", "parallel"), "shop"),
 )
 
+MIRRORS: tuple[Site, ...] = (
+    _site("mirror-one", "Mirror One", "镜子一", ("en", "zh"), (), "plain"),
+    _site("mirror-two", "Mirror Two", "镜子二", ("en", "zh"), (), "cards"),
+)
+"""Sites that have copies only."""
+
+DOUBTFUL: tuple[Site, ...] = (
+    _site("lucky-wins", "Lucky Wins", "大赢家", ("en",), (), "shop"),
+    _site("caipiao-wang", "Lottery Net", "彩票网", ("zh",), (), "shop"),
+    _site("links-and-more", "Links And More", "网址大全", ("en", "zh"), (), "plain"),
+)
+"""Sites that have nothing worth keeping."""
+
 MENU: dict[Language, tuple[tuple[str, str], ...]] = {
     "en": (("/", "Home"), ("/about", "About us"), ("/latest", "Latest"), ("/contact", "Contact"), ("/login", "Log in")),
     "zh": (("/", "首页"), ("/about", "关于我们"), ("/latest", "最新"), ("/contact", "联系"), ("/login", "登录")),
@@ -100,8 +113,18 @@ class Frame:
     notes: dict[str, str]
 
 
-def render(site: Site, page: Page, related: list[tuple[str, str]]) -> bytes:
-    """The page as UTF-8 HTML in its site's layout. `related` are (url, title) of other pages of the site."""
+def render(
+    site: Site,
+    page: Page,
+    related: list[tuple[str, str]],
+    lang: str | None = None,
+    encoding: str = "utf-8",
+    declared: str | None = "utf-8",
+) -> bytes:
+    """The page as HTML in its site's layout. `related` are (url, title) of other pages of the site.
+
+    `lang`: the language that the page names, if it isn't that of its menus; `declared`: the charset that it names.
+    """
     paragraphs = [escape(paragraph, quote=False).replace("\n", "<br>\n") for paragraph in page.paragraphs]
     frame = Frame(
         site=escape(site.names[page.lang]),
@@ -111,10 +134,12 @@ def render(site: Site, page: Page, related: list[tuple[str, str]]) -> bytes:
         related="".join(f'<li><a href="{escape(url)}">{escape(name)}</a></li>' for url, name in related),
         notes=NOTES[page.lang],
     )
-    language = "en" if page.lang == "en" else "zh-CN"
-    head = f'<head>\n<meta charset="utf-8">\n<title>{frame.title} - {frame.site}</title>\n</head>'
+    language = {"en": "en", "zh": "zh-CN"}.get(lang or page.lang, lang)
+    charset = f'<meta charset="{declared}">\n' if declared else ""
+    head = f"<head>\n{charset}<title>{frame.title} - {frame.site}</title>\n</head>"
     body = LAYOUTS[site.layout](frame)
-    return f'<!DOCTYPE html>\n<html lang="{language}">\n{head}\n<body>\n{body}\n</body>\n</html>\n'.encode()
+    html = f'<!DOCTYPE html>\n<html lang="{language}">\n{head}\n<body>\n{body}\n</body>\n</html>\n'
+    return html.encode(encoding, "xmlcharrefreplace")
 
 
 def _columns(frame: Frame) -> str:

@@ -12,11 +12,14 @@ from zhen.formats.files import atomic_write
 from zhen.formats.record import Figure
 from zhen.formats.stage import Context, Figures
 from zhen.sampleweb.composing import Page, compose
-from zhen.sampleweb.planning import Plan, plan_pages
+from zhen.sampleweb.faults import make_faults, mark_good
+from zhen.sampleweb.planning import plan_pages
 from zhen.sampleweb.settings import SamplewebSettings
-from zhen.sampleweb.sites import SITES, render
+from zhen.sampleweb.sheets import Sheet
+from zhen.sampleweb.sites import DOUBTFUL, MIRRORS, SITES, render
 from zhen.sampleweb.tasks import build_tasks
 from zhen.sampleweb.warc import write_response, write_warcinfo
+from zhen.sampleweb.words import LANGUAGES, Language
 from zhen.sampleweb.world import STATED_IN, World, build_world
 
 RELATED = 4
@@ -39,18 +42,26 @@ def make(context: Context) -> Figures:
             context.stop_here()
             context.line.update(plan.number, len(plans), "pages")
         pages.append(compose(world, plan.kind, plan.lang, list(plan.subjects), f"sampleweb/{seed}/page/{plan.number}"))
-    html_bytes = _write_crawl(context, plans, pages, seed)
-    _write_key(context, world, plans, pages)
+    tasks = build_tasks(world, seed)
+    good = [Sheet(plan.url, plan.site, page, page.lang) for plan, page in zip(plans, pages, strict=True)]
+    good = mark_good(world, good, settings.faults, seed)
+    context.stop_here()
+    faulty = list(make_faults(world, good, _never_asked(tasks), settings.faults, seed))
+    sheets = good + faulty
+    html_bytes = _write_crawl(context, sheets, seed)
+    _write_key(context, world, sheets)
     questions = 0
-    for name, items in build_tasks(world, seed).items():
+    for name, items in tasks.items():
         _write_lines(context, f"tasks/{name}", items)
         questions += len(items)
     context.line.update(len(plans), len(plans), "pages", f"{len(world.facts)} facts")
     facts = sum(fact.split != "unstated" for fact in world.facts)
     people = len(world.entities["person"])
-    context.summary = f"{len(pages):,} pages in two languages that tell {facts:,} facts about a world of {people} people"
+    told = f"{len(pages):,} pages in two languages that tell {facts:,} facts about a world of {people} people"
+    context.summary = told + (f", and {len(faulty):,} records with faults" if faulty else "")
     return {
         "pages": Figure(len(pages), "pages"),
+        "faulty_records": Figure(len(faulty), "records"),
         "text_bytes": Figure(sum(len(page.text.encode()) for page in pages), "bytes"),
         "text_bytes_en": Figure(sum(len(page.text.encode()) for page in pages if page.lang == "en"), "bytes"),
         "text_bytes_zh": Figure(sum(len(page.text.encode()) for page in pages if page.lang == "zh"), "bytes"),
@@ -62,37 +73,45 @@ def make(context: Context) -> Figures:
     }
 
 
-def _write_crawl(context: Context, plans: list[Plan], pages: list[Page], seed: int) -> int:
-    """One WARC file a site; returns the bytes of all HTTP messages."""
+def _never_asked(tasks: dict[str, list[dict[str, Any]]]) -> dict[Language, list[dict[str, Any]]]:
+    """The items of `never-asked/` by language."""
+    items = [item for name, found in tasks.items() if name.startswith("never-asked/") for item in found]
+    return {lang: [item for item in items if item["lang"] == lang] for lang in LANGUAGES}
+
+
+def _write_crawl(context: Context, sheets: list[Sheet], seed: int) -> int:
+    """One WARC file a site, its pages in a drawn order; returns the bytes of all HTTP messages."""
     total = done = 0
-    for site in SITES:
-        own = [plan for plan in plans if plan.site is site]
+    for site in (*SITES, *MIRRORS, *DOUBTFUL):
+        own = [sheet for sheet in sheets if sheet.site is site]
         if not own:
             continue
+        rng = random.Random(f"sampleweb/{seed}/site/{site.host}")
+        rng.shuffle(own)
         path = _place(context, f"crawl/{site.host}.warc.gz")
         with atomic_write(path) as file:
             write_warcinfo(file, site.host)
-            for plan in own:
-                rng = random.Random(f"sampleweb/{seed}/related/{plan.number}")
+            for sheet in own:
                 linked = rng.sample(own, min(RELATED, len(own)))
-                related = [(other.url, pages[other.number].title) for other in linked if other is not plan]
-                total += write_response(file, plan.url, render(site, pages[plan.number], related))
+                related = [(other.url, other.page.title) for other in linked if other.page.title != sheet.page.title]
+                html = render(site, sheet.page, related, sheet.lang, sheet.encoding, sheet.declared)
+                total += write_response(file, sheet.url, html, sheet.server, sheet.status, sheet.damage)
         context.output(path, "result", file.digest)
         done += len(own)
         context.stop_here()
-        context.line.update(done, len(plans), "pages written", site.host)
+        context.line.update(done, len(sheets), "pages written", site.host)
     return total
 
 
-def _write_key(context: Context, world: World, plans: list[Plan], pages: list[Page]) -> None:
+def _write_key(context: Context, world: World, sheets: list[Sheet]) -> None:
     """`key/facts.jsonl` and `key/pages.jsonl`: what is true, where it is told, and what should become of each page."""
     stated: dict[str, list[str]] = {}
     asked: dict[str, list[str]] = {}
-    for plan, page in zip(plans, pages, strict=True):
-        for fact in page.states:
-            stated.setdefault(fact, []).append(plan.url)
-        for fact in page.asks:
-            asked.setdefault(fact, []).append(plan.url)
+    for sheet in sheets:
+        for fact in sheet.page.states:
+            stated.setdefault(fact, []).append(sheet.url)
+        for fact in sheet.page.asks:
+            asked.setdefault(fact, []).append(sheet.url)
     facts = (
         {
             "id": fact.id,
@@ -107,21 +126,7 @@ def _write_key(context: Context, world: World, plans: list[Plan], pages: list[Pa
         for fact in world.facts
     )
     _write_lines(context, "key/facts.jsonl", facts)
-    rows = (
-        {
-            "url": plan.url,
-            "site": plan.site.host,
-            "lang": page.lang,
-            "kind": page.kind,
-            "fate": "keep",
-            "states": list(page.states),
-            "asks": list(page.asks),
-            "title": page.title,
-            "text": page.text,
-        }
-        for plan, page in zip(plans, pages, strict=True)
-    )
-    _write_lines(context, "key/pages.jsonl", rows)
+    _write_lines(context, "key/pages.jsonl", (sheet.row() for sheet in sheets))
 
 
 def _write_lines(context: Context, name: str, rows: Iterable[dict[str, Any]]) -> None:

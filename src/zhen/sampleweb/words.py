@@ -92,3 +92,21 @@ RELATIONS: dict[str, tuple[str, ...]] = {
     "dish": ("ingredient", "origin"),
 }
 """Kind of entity -> what can be said of it."""
+
+TOPICS: dict[str, Word] = {
+    "job": Word("work", "工作"),
+    "town": Word("home", "家"),
+    "food": Word("food", "食物"),
+    "pet": Word("animal", "动物"),
+    "instrument": Word("music", "音乐"),
+    "colour": Word("colour", "颜色"),
+    "product": Word("goods", "东西"),
+    "region": Word("map", "地图"),
+    "emblem": Word("flag", "旗"),
+    "month": Word("time", "时间"),
+    "place": Word("place", "地方"),
+    "custom": Word("custom", "习俗"),
+    "ingredient": Word("pot", "锅"),
+    "origin": Word("kitchen", "老家"),
+}
+"""Relation -> what it is about, in one word."""

@@ -49,7 +49,7 @@ def command(
     run = Run(
         loaded,
         folder,
-        command=["zhen", *sys.argv[1:]],
+        command=["zhen", *(word.encode("utf-8", "backslashreplace").decode() for word in sys.argv[1:])],
         workers=cores(),
         ray=ray,
     )

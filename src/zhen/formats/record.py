@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from zhen.errors import ZhenError
-from zhen.formats.files import write_json
+from zhen.formats.files import write_bytes
 
 RECORD = "record.json"
 """The record's file name inside a stage's folder; written last, so it means done."""
@@ -130,13 +130,18 @@ def read_record(folder: Path, name: str = RECORD) -> Record | None:
 
 
 def write_record(folder: Path, record: Record, name: str = RECORD) -> None:
-    """Write the record of `folder`, atomically."""
-    write_json(folder / name, msgspec.to_builtins(record))
+    """Write the record of `folder`, atomically. A figure that is no number (a loss that is NaN) becomes null."""
+    write_bytes(folder / name, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
 
 
 def key_of(value: Any) -> str:
     """SHA-256 (hex) of a value's canonical JSON (sorted keys, no blanks); the key of a stage or a verb."""
-    encoded = msgspec.json.encode(msgspec.to_builtins(value, str_keys=True), order="sorted")
+    try:
+        encoded = msgspec.json.encode(msgspec.to_builtins(value, str_keys=True), order="sorted")
+    except UnicodeEncodeError as error:
+        raise ZhenError(
+            f"{error.object!r} is not valid Unicode", hint="rename the file or change the value: keys are made of UTF-8"
+        ) from error
     return hashlib.sha256(encoded).hexdigest()
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -27,7 +28,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     name: str
     """The run's folder is `runs/<name>` unless `--out` says otherwise. Changes no key."""
-    seed: int = 1
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 1
     """Every stage's random choices are functions of it."""
 
     def problems(self) -> Iterator[tuple[str, str, str]]:
@@ -168,7 +169,7 @@ def expand(path: str) -> str:
     expanded = os.path.expandvars(path)
     if "${" in expanded:
         name = expanded.split("${", 1)[1].split("}", 1)[0]
-        raise ZhenError(f"the environment variable {name} is not set", place=path, hint=f"export {name}=/a/folder")
+        raise ZhenError(f'"{path}": the environment variable {name} is not set', hint=f"export {name}=/a/folder")
     return os.path.expanduser(expanded)
 
 
@@ -194,12 +195,24 @@ def _bring_data(values: dict[str, Any], folders: Sequence[str], given_by: dict[K
     values.pop("sampleweb", None)
     names: list[str] = []
     for folder in folders:
-        name = Path(folder.rstrip("/")).name or "data"
-        names.append(f"{name}-{names.count(name) + 1}" if name in names else name)
-    data = values.setdefault("data", {})
+        names.append(_source_name(folder, names))
+    data, pretrain = values.setdefault("data", {}), values.get("pretrain")
+    if isinstance(pretrain, dict):
+        pretrain.pop("mixture", None)
+    if not isinstance(data, dict):
+        return  # told as a mistake of the file
     data["sources"] = [{"name": name, "path": folder} for name, folder in zip(names, folders, strict=True)]
     given_by[("data", "sources")] = f"--data {' '.join(folders)}"
-    values.get("pretrain", {}).pop("mixture", None)
+
+
+def _source_name(folder: str, taken: Sequence[str]) -> str:
+    """A name for the source in `folder`: the folder's own, made one that a source may have and no other has."""
+    name = folder.rstrip("/").rsplit("/", 1)[-1]
+    if name in ("", ".", ".."):
+        name = Path(folder).resolve().name
+    name = "".join(char for char in name if char.isprintable()).lstrip(". ") or "data"
+    names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
+    return next(free for free in names if free not in taken)
 
 
 def _override(values: dict[str, Any], sets: Sequence[str], given_by: dict[KeyPath, str]) -> None:
@@ -209,17 +222,43 @@ def _override(values: dict[str, Any], sets: Sequence[str], given_by: dict[KeyPat
         if not equals or not key.strip():
             raise ZhenError(f'"{text}"', place="--set", expected="key.path=value", hint="--set pretrain.tokens=1000000")
         try:
-            value = tomllib.loads(f"value = {raw}")["value"]
+            value = tomllib.loads(f"value = {' '.join(raw.splitlines())}")["value"]
         except tomllib.TOMLDecodeError:
             value = raw.strip()
-        path = tuple(key.strip().split("."))
         table: Any = values
-        for part in path[:-1]:
-            table = table.setdefault(part, {}) if isinstance(table, dict) else None
-            if not isinstance(table, dict):
-                raise ZhenError(f'"{key}" leads through a value that is no table', place=f"--set {text}")
+        path: KeyPath = ()
+        *above, last = _key_path(key.strip())
+        for part in above:
+            path += (_place_in(table, part),)
+            table = table.setdefault(part, {}) if isinstance(table, dict) else _entry(table, path[-1])
+        path += (_place_in(table, last),)
+        if not isinstance(table, dict) and _entry(table, path[-1]) is None:
+            raise ZhenError(f'"{key.strip()}" leads through a value that is no table', place=f"--set {text}")
         table[path[-1]] = value
         given_by[path] = f"--set {key.strip()}"
+
+
+def _key_path(key: str) -> list[str]:
+    """The parts of a dotted TOML key, quoted ones too."""
+    try:
+        value: Any = tomllib.loads(f"{key} = 0")
+    except tomllib.TOMLDecodeError:
+        return key.split(".")
+    parts: list[str] = []
+    while isinstance(value, dict):
+        part = next(iter(value))
+        parts, value = [*parts, part], value[part]
+    return parts
+
+
+def _place_in(table: Any, part: str) -> str | int:
+    """A part of a key as `table` takes it: lists take numbers."""
+    return int(part) if isinstance(table, list) and part.isdecimal() else part
+
+
+def _entry(table: Any, place: str | int) -> Any:
+    """The entry of a list, or None."""
+    return table[place] if isinstance(table, list) and isinstance(place, int) and place < len(table) else None
 
 
 def _problems(recipe: Recipe) -> Iterator[Mistake]:
@@ -257,7 +296,11 @@ def _model_problems(recipe: Recipe) -> Iterator[Mistake]:
             return
     if settings.init is None and recipe.tokenizer is None:
         yield Mistake(("tokenizer",), "no [tokenizer]", "a section [tokenizer] with vocab_size, or [model] init")
-    config = model_config(recipe)
+    try:
+        config = model_config(recipe)
+    except ZhenError as error:
+        yield Mistake(("model", "init"), error.text(), None, error.hint)
+        return
     for name, found, expected in config.problems():
         yield Mistake(("model", name), f"model.{name} = {found}", expected)
     pieces = recipe.tokenizer.vocab_size if recipe.tokenizer and settings.init is None else 0

@@ -131,3 +131,65 @@ def test_every_shipped_recipe_is_right_and_named_as_its_file(path: Path) -> None
     recipe = load_recipe(path)
     assert recipe.run.name == path.stem
     assert tomllib.loads(to_toml(recipe))["run"]["name"] == path.stem
+
+
+def test_set_reaches_into_lists_and_quoted_names(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    recipe = load_recipe(path, ["data.sources.0.path=elsewhere", 'pretrain.mixture."web"=1'])
+    assert recipe.data.sources[0].path == "elsewhere"  # type: ignore[union-attr]
+    assert recipe.pretrain.mixture == {"web": 1.0}  # type: ignore[union-attr]
+    (line,) = mistakes(path, "data.sources.0.path=3")
+    assert line == "--set data.sources.0.path: data.sources.0.path = 3; expected a string"
+
+
+@pytest.mark.parametrize("key", ["data.sources.1.path", "data.sources.x.path", "data.sources.7", "run.name.x"])
+def test_set_through_what_is_no_table_is_named(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ZhenError, match=f'"{key}" leads through a value that is no table'):
+        load_recipe(write(tmp_path, GOOD), [f"{key}=1"])
+
+
+def test_sources_brought_along_have_usable_names_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "texts" / "inner").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "texts" / "inner")
+    folders = ["..", ".", "a/en", "b/en", "c/en", "x/.hidden", "s3://bucket/", "..."]
+    sources = load_recipe(RECIPES / "tiny.toml", data_folders=folders).data.sources  # type: ignore[union-attr]
+    expected = ["texts", "inner", "en", "en-2", "en-3", "hidden", "bucket", "data"]
+    assert [source.name for source in sources] == expected
+
+
+def test_data_beside_sections_that_are_no_tables_is_a_mistake_of_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, 'run = { name = "x" }\ndata = 3\npretrain = 4\n')
+    with pytest.raises(ManyErrors) as caught:
+        load_recipe(path, data_folders=["texts"])
+    assert "data = 3; expected a table" in "\n".join(caught.value.lines())
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("pretrain.learning_rate=inf", "a finite number"),
+        ("pretrain.mixture={ web = nan }", "a finite number"),
+        ("pretrain.tokens=100000000000000000000", "a whole number of 64 bits"),
+        ("run.seed=-1", "a whole number from 0 on"),
+    ],
+)
+def test_numbers_that_cannot_be_meant_are_refused(tmp_path: Path, value: str, expected: str) -> None:
+    (line, *_) = mistakes(write(tmp_path, GOOD), value)
+    assert line.endswith(f"expected {expected}")
+
+
+def test_an_unreadable_init_is_one_mistake_among_the_others(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    for init, found in (("/no/such", "no readable configuration"), ("${ZHEN_NOT_SET}/x", "ZHEN_NOT_SET is not set")):
+        text = "\n".join(mistakes(path, f"model.init={init}", "pretrain.mixture.wbe=1.0"))
+        assert found in text
+        assert "--set model.init" in text
+        assert "one of web" in text
+
+
+def test_a_resolved_recipe_read_again_is_the_same_recipe(tmp_path: Path) -> None:
+    for path in RECIPES.glob("*.toml"):
+        recipe = load_recipe(path)
+        again = tmp_path / "again.toml"
+        again.write_text(to_toml(recipe))
+        assert load_recipe(again) == recipe

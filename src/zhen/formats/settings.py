@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 import types
 import typing
@@ -54,11 +55,24 @@ def _convert_value(value: Any, kind: Any, path: KeyPath, mistakes: list[Mistake]
         return tuple(convert(item, settings, (*path, index), mistakes) for index, item in enumerate(value))
     if settings is not None and not _is_list(kind):
         return convert(value, settings, path, mistakes)
+    if found := _unusable(value):
+        mistakes.append(Mistake(path, f"{dotted(path)} = {_toml(value)}", found))
+        return None
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         mistakes.append(Mistake(path, f"{dotted(path)} = {_toml(value)}", _type_name(kind, error)))
         return None
+
+
+def _unusable(value: Any) -> str | None:
+    """What is expected instead of a number that no key can be made of, or None."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "a finite number"
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return "a whole number of 64 bits"
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return next((found for item in inner if (found := _unusable(item))), None)
 
 
 def _struct_in(kind: Any) -> type[msgspec.Struct] | None:
@@ -104,7 +118,8 @@ def _bounds(meta: msgspec.Meta) -> str:
     """The limits of a number, in words."""
     low = f" from {meta.ge}" if meta.ge is not None else f" above {meta.gt}" if meta.gt is not None else ""
     high = f" to {meta.le}" if meta.le is not None else f" below {meta.lt}" if meta.lt is not None else ""
-    return low + (high or (" on" if meta.ge is not None else ""))
+    pattern = f" that matches {meta.pattern}" if meta.pattern is not None else ""
+    return low + (high or (" on" if meta.ge is not None else "")) + pattern
 
 
 def _toml(value: Any) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from zhen.data import engine, stage
-from zhen.data.settings import ExtractSettings, RulesSettings, Source
+from zhen.data.settings import DuplicatesSettings, ExtractSettings, RulesSettings, Source
 from zhen.formats.files import remove_leftovers
 from zhen.formats.stage import Context
 
@@ -110,6 +110,7 @@ def run(
     ray: str | None = None,
     line: Line | None = None,
     rules: RulesSettings | None = None,
+    duplicates: DuplicatesSettings | None = None,
     sampleweb: Path | None = None,
 ) -> dict[str, Context]:
     """All three parts, each on its folder below `folder`; parts that are done (file `done`) are left alone."""
@@ -117,7 +118,7 @@ def run(
     scanned = {"sampleweb/crawl": sampleweb} if sampleweb else {}
     sections = {
         "scan": {"data.sources": sources, "data.extract": ExtractSettings()},
-        "decide": {"data.rules": rules or RulesSettings()},
+        "decide": {"data.rules": rules or RulesSettings(), "data.duplicates": duplicates or DuplicatesSettings()},
         "write": {"data.held_out": 0.1, "data.held_out_bytes": 300, "run.seed": 1},
     }
     after = {

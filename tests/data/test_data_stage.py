@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from zhen.data import stage
-from zhen.data.settings import RulesSettings, Source
+from zhen.data.settings import DuplicatesSettings, RulesSettings, Source
 from zhen.errors import ZhenError
 from zhen.formats.document import SCHEMA, document_id
 from zhen.formats.stage import Context
@@ -122,7 +122,7 @@ def test_new_thresholds_need_no_text(data_run: ModuleType, sources: tuple, whole
     (tmp_path / "scan").mkdir()
     (tmp_path / "scan" / "signals").symlink_to(whole / "scan" / "signals")
     (tmp_path / "decide").mkdir()
-    sections = {"data.rules": RulesSettings(min_characters_en=10_000)}
+    sections = {"data.rules": RulesSettings(min_characters_en=10_000), "data.duplicates": DuplicatesSettings()}
     after = {"data.scan": tmp_path / "scan"}
     context = Context(tmp_path / "decide", sections, after, data_run.Line(), lambda: False, 1)
     figures = stage.decide(context)

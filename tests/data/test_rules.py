@@ -81,10 +81,11 @@ def test_of_equal_contents_the_first_is_kept(texts: list[str]) -> None:
             "place": pa.array(place(3, np.arange(len(texts))), pa.uint64()),
         }
     )
-    places, copies = exact_duplicates(keys, None)
+    places, firsts, copies = exact_duplicates(keys, None)
     words = [tuple(text.split()) for text in texts]
     expected = [row for row, each in enumerate(words) if words.index(each) < row]
     assert [int(each) & 0xFFFFFFFF for each in places] == expected
+    assert [int(each) & 0xFFFFFFFF for each in firsts] == [words.index(words[row]) for row in expected]
     assert copies.tolist() == [words.count(words[row]) for row in expected]
 
 

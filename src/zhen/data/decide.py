@@ -1,7 +1,8 @@
-"""Verdicts: thresholds over signals, then exact duplicates among what they keep. No text is read."""
+"""Verdicts: thresholds over signals, then duplicates among what they keep. No text is read."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from zhen.data.dedup import exact_duplicates, place
-from zhen.data.rules import DUPLICATE, RULES
+from zhen.data.near import Clusters, Part, near_duplicates
+from zhen.data.rules import DUPLICATE, NAMES, NEAR, RULES
 from zhen.data.settings import RulesSettings
 
 VERDICTS = pa.schema(
@@ -22,28 +24,37 @@ VERDICTS = pa.schema(
         ("rule", pa.string()),
         ("value", pa.float32()),
         ("threshold", pa.float32()),
+        ("cluster", pa.uint64()),
     ]
 )
 """`verdicts/`: a row for each row of `documents/`. `rule`, `value`, `threshold`: of the first rule that removed it,
-null where it is kept. For exact duplicates the value is how often the content occurs, the threshold 1."""
+null where it is kept. For exact duplicates the value is how often the content occurs, the threshold 1; for near ones
+the value is the estimated Jaccard similarity to the one that is kept (it may be below the threshold where others link
+the two). `cluster`: the place (dedup.place) of the document that is kept of those that are equal or near; null for a
+document that is alone."""
 
-_NAMES = np.array([*(rule.name for rule in RULES), DUPLICATE])
+_NAMES = np.array(NAMES)
+_ALONE = np.uint64(2**64 - 1)
 
 
 class UnitVerdict(Struct):
-    """Verdicts of a unit in the making. `removed_by`: index into the rules, or -1 for kept."""
+    """Verdicts of a unit in the making. `removed_by`: index into the rules' names, or -1 for kept."""
 
     table: pa.Table
     removed_by: NDArray[np.int64]
     values: NDArray[np.float32]
     thresholds: NDArray[np.float32]
+    cluster: NDArray[np.uint64]
 
 
 def judge(signals: Path, settings: RulesSettings) -> UnitVerdict:
     """Apply the table of rules to one unit's signals."""
-    table = pq.read_table(signals)
+    table = pq.read_table(
+        signals, columns=[each.name for each in pq.read_schema(signals) if not pa.types.is_list(each.type)]
+    )
     rows = table.num_rows
-    verdict = UnitVerdict(table, np.full(rows, -1, np.int64), np.zeros(rows, np.float32), np.zeros(rows, np.float32))
+    values, thresholds = np.zeros(rows, np.float32), np.zeros(rows, np.float32)
+    verdict = UnitVerdict(table, np.full(rows, -1, np.int64), values, thresholds, np.full(rows, _ALONE))
     columns = {"lang": np.array(table["lang"].to_pylist(), dtype=np.str_)}
     for index, rule in enumerate(RULES):
         columns[rule.signal] = table[rule.signal].to_numpy()
@@ -62,13 +73,46 @@ def remove_duplicates(verdicts: list[UnitVerdict], ray: str | None) -> None:
         rows = np.flatnonzero(verdict.removed_by < 0)
         kept = verdict.table.select(["hash_high", "hash_low"]).take(rows)
         parts.append(kept.append_column("place", pa.array(place(unit, rows))))
-    places, copies = exact_duplicates(pa.concat_tables(parts).combine_chunks(), ray)
+    places, firsts, copies = exact_duplicates(pa.concat_tables(parts).combine_chunks(), ray)
+    for verdict, rows, found in _by_unit(verdicts, places):
+        verdict.removed_by[rows] = NAMES.index(DUPLICATE)
+        verdict.values[rows] = copies[found]
+        verdict.thresholds[rows] = 1
+        verdict.cluster[rows] = firsts[found]
+    firsts = np.unique(firsts)
+    for verdict, rows, found in _by_unit(verdicts, firsts):
+        verdict.cluster[rows] = firsts[found]
+
+
+def remove_near(verdicts: list[UnitVerdict], signals: Sequence[Path], jaccard: float, ray: str | None) -> Clusters:
+    """Mark the near-duplicates among the documents that are kept so far, in place; copies of them follow to their
+    cluster."""
+    kept = [np.flatnonzero(verdict.removed_by < 0) for verdict in verdicts]
+    clusters = near_duplicates(
+        [Part(*each) for each in zip(signals, range(len(kept)), kept, strict=True)], jaccard, ray
+    )
+    removed = clusters.places != clusters.first
+    for verdict, rows, found in _by_unit(verdicts, clusters.places):
+        near = removed[found]
+        verdict.removed_by[rows[near]] = NAMES.index(NEAR)
+        verdict.values[rows[near]] = clusters.similarity[found][near]
+        verdict.thresholds[rows[near]] = jaccard
+        near |= np.isin(clusters.places[found], clusters.first[removed])
+        verdict.cluster[rows[near]] = clusters.first[found][near]
+    places, first = clusters.places[removed], clusters.first[removed]
+    for verdict in verdicts:
+        copies = np.flatnonzero(np.isin(verdict.cluster, places))
+        verdict.cluster[copies] = first[np.searchsorted(places, verdict.cluster[copies])]
+    return clusters
+
+
+def _by_unit(
+    verdicts: list[UnitVerdict], places: NDArray[np.uint64]
+) -> Iterator[tuple[UnitVerdict, NDArray[np.int64], slice]]:
+    """Sorted places by unit: its verdict, the rows, and which of the places they are."""
     bounds = np.searchsorted(places, [place(unit, np.zeros(1, np.int64))[0] for unit in range(len(verdicts) + 1)])
     for verdict, begin, end in zip(verdicts, bounds[:-1], bounds[1:], strict=True):
-        rows = (places[begin:end] & np.uint64(0xFFFF_FFFF)).astype(np.int64)
-        verdict.removed_by[rows] = len(RULES)
-        verdict.values[rows] = copies[begin:end]
-        verdict.thresholds[rows] = 1
+        yield verdict, (places[begin:end] & np.uint64(0xFFFF_FFFF)).astype(np.int64), slice(begin, end)
 
 
 def verdict_table(verdict: UnitVerdict) -> pa.Table:
@@ -82,6 +126,7 @@ def verdict_table(verdict: UnitVerdict) -> pa.Table:
             pa.array(_NAMES[verdict.removed_by], pa.string(), mask=kept),
             pa.array(verdict.values, pa.float32(), mask=kept),
             pa.array(verdict.thresholds, pa.float32(), mask=kept),
+            pa.array(verdict.cluster, pa.uint64(), mask=verdict.cluster == _ALONE),
         ],
         schema=VERDICTS,
     )

@@ -35,7 +35,7 @@ _PRIOR = {"en": 9.0}
 
 
 @functools.cache
-def _table() -> NDArray[np.uint8]:
+def character_classes() -> NDArray[np.uint8]:
     """uint8[_TABLE_SIZE]: the class of each code point; those above are OTHER."""
     table = np.full(_TABLE_SIZE + 1, OTHER, dtype=np.uint8)
     for code in range(0x20000):
@@ -60,7 +60,7 @@ def character_counts(texts: Sequence[str]) -> NDArray[np.int64]:
     encoded = [text.encode("utf-32-le", "replace") for text in texts]
     lengths = np.array([len(data) // 4 for data in encoded], dtype=np.int64)
     codes = np.frombuffer(b"".join(encoded), dtype="<u4")
-    classes = _table()[np.minimum(codes, _TABLE_SIZE)]
+    classes = character_classes()[np.minimum(codes, _TABLE_SIZE)]
     owners = np.repeat(np.arange(len(texts), dtype=np.int64) * CLASSES, lengths)
     counts = np.bincount(owners + classes, minlength=len(texts) * CLASSES)
     return counts.reshape(len(texts), CLASSES).astype(np.int64)

@@ -6,9 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from zhen.console import size as human_size
 from zhen.data.holdout import Cut
-from zhen.data.rules import DUPLICATE, RULES
+from zhen.data.near import LARGE, Clusters
+from zhen.data.rules import NAMES, RULES
 from zhen.data.scan import UnitStatistics
 from zhen.formats.record import Figure
 from zhen.formats.stage import Figures
@@ -45,7 +48,7 @@ def merge_funnels(parts: Iterable[Funnel]) -> Funnel:
         for key, (documents, size) in part.items():
             before = total.get(key, (0, 0))
             total[key] = (before[0] + documents, before[1] + size)
-    order = [*(rule.name for rule in RULES), DUPLICATE, "kept"]
+    order = [*NAMES, "kept"]
     return dict(sorted(total.items(), key=lambda item: (item[0][0], item[0][1], order.index(item[0][2]))))
 
 
@@ -91,8 +94,18 @@ def decide_figures(funnel: Funnel) -> Figures:
     figures = {f"documents_{name}": Figure(count) for name, count in sorted(documents.items())}
     figures |= {f"bytes_{name}": Figure(count, "B") for name, count in sorted(sizes.items())}
     figures.setdefault("documents_kept", Figure(0))
-    names = [*(rule.name for rule in RULES), DUPLICATE]
-    return figures | {f"removed.{name}": Figure(removed[name], "documents") for name in names}
+    return figures | {f"removed.{name}": Figure(removed[name], "documents") for name in NAMES}
+
+
+def near_figures(clusters: Clusters) -> Figures:
+    """How many clusters of near-duplicates there are, the largest, and how much the largest band gathers."""
+    sizes = np.unique(clusters.first, return_counts=True)[1]
+    return {
+        "near_clusters": Figure(int((sizes > 1).sum())),
+        "largest_near_cluster": Figure(int(sizes.max(initial=0)), "documents"),
+        "largest_band": Figure(clusters.largest_band, "documents"),
+        "large_bands": Figure(clusters.large_bands, f"bands of over {LARGE:,} documents"),
+    }
 
 
 def write_figures(cuts: Mapping[str, Cut], totals: Mapping[str, tuple[int, int]]) -> Figures:

@@ -16,6 +16,9 @@ from zhen.data.signals import Batch, Column
 DUPLICATE = "exact-duplicate"
 """The rule behind the table's: of equal texts the first is kept."""
 
+NEAR = "near-duplicate"
+"""The rule behind that one: of texts that are nearly equal the first is kept."""
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -108,3 +111,6 @@ RULES = (
     ),
 )
 """In this order; the first rule that removes a document is the one that is named."""
+
+NAMES = (*(rule.name for rule in RULES), DUPLICATE, NEAR)
+"""All rules in the order in which they remove."""

@@ -13,6 +13,7 @@ import msgspec
 import pyarrow as pa
 from msgspec import Struct
 
+from zhen.data import minhash
 from zhen.data.gate import clean, decode
 from zhen.data.language import character_counts, identify
 from zhen.data.read import Item, Lost, Page, Skipped
@@ -41,6 +42,7 @@ SIGNALS = pa.schema(
         ("hash_high", pa.uint64()),
         ("hash_low", pa.uint64()),
         *((rule.signal, pa.float32()) for rule in RULES),
+        *minhash.COLUMNS,
     ]
 )
 """`signals/`: a row for each row of `documents/`. `bytes`: UTF-8 bytes of the text."""
@@ -197,7 +199,9 @@ class _Scan:
         self.documents.write([ids, self.texts, urls, sources, batch.langs, licenses, metas])
         measured = keys(self.texts)
         columns = {name: column for rule in RULES for name, column in rule.signals(batch).items()}
-        self.signals.write([ids, sources, batch.langs, *measured.values(), *columns.values()])
+        self.signals.write(
+            [ids, sources, batch.langs, *measured.values(), *columns.values(), *minhash.measure(self.texts)]
+        )
         self.statistics.documents += len(self.texts)
         self.statistics.text_bytes += sum(measured["bytes"].to_pylist())
         self.by_source.update(sources)

@@ -70,6 +70,16 @@ class RulesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Greatest number of `#` and ellipses per word (a Han character counts as 0.6 words)."""
 
 
+class DuplicatesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What counts as said already; `[data.duplicates]`. Exact copies always do."""
+
+    near: bool = True
+    """Whether of documents that are much alike only the first is kept."""
+    jaccard: Annotated[float, Meta(ge=0.7, le=1.0)] = 0.8
+    """From this Jaccard similarity on, 0.7 to 1: the share of runs of five words (of five characters where they are
+    Han) that two documents have in common, of those that either has (Lee et al. 2022: 0.8)."""
+
+
 class DataSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The section `[data]`."""
 
@@ -77,6 +87,7 @@ class DataSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Where text comes from, in the order in which equal documents are preferred."""
     extract: ExtractSettings = ExtractSettings()
     rules: RulesSettings = RulesSettings()
+    duplicates: DuplicatesSettings = DuplicatesSettings()
     held_out: Annotated[float, Meta(ge=0.0, le=0.2)] = 0.01
     """Share of the documents of each language that is held out from training (design: 1 %)."""
     held_out_bytes: Annotated[int, Meta(ge=0)] = 200_000

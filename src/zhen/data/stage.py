@@ -18,7 +18,7 @@ from zhen.data import engine, report
 from zhen.data.holdout import Cut, WriteAnswer, WriteJob, cut_language, write_unit
 from zhen.data.rules import RULES
 from zhen.data.scan import ScanJob, UnitStatistics, scan_unit
-from zhen.data.settings import ExtractSettings, RulesSettings, Source
+from zhen.data.settings import DuplicatesSettings, ExtractSettings, RulesSettings, Source
 from zhen.data.sources import HASH_LIMIT, SourceFile, source_files, source_inputs
 from zhen.data.tables import publish
 from zhen.data.units import Unit, plan_table, plan_units
@@ -160,6 +160,7 @@ def _workers(context: Context) -> int:
 def decide(context: Context) -> Figures:
     """`verdicts/` and `funnel.json`, from the signals of data.scan alone."""
     settings: RulesSettings = context.sections["data.rules"]
+    duplicates: DuplicatesSettings = context.sections["data.duplicates"]
     paths = sorted((context.after["data.scan"] / "signals").glob("unit-*.parquet"))
     (context.folder / "verdicts").mkdir(exist_ok=True)
     total = 2 * len(paths)
@@ -170,6 +171,10 @@ def decide(context: Context) -> Figures:
         context.line.update(done, total, "units", "rules")
         context.stop_here()
     verdicts.remove_duplicates(judged, context.ray)
+    near: Figures = {}
+    if duplicates.near:
+        context.line.update(len(paths), total, "units", "near-duplicates")
+        near = report.near_figures(verdicts.remove_near(judged, paths, duplicates.jaccard, context.ray))
     for done, (path, verdict) in enumerate(zip(paths, judged, strict=True), len(paths) + 1):
         output = context.folder / "verdicts" / path.name
         with atomic_write(output) as file:
@@ -180,7 +185,7 @@ def decide(context: Context) -> Figures:
     funnel = report.merge_funnels(verdicts.funnel_counts(verdict) for verdict in judged)
     table = report.funnel_table(funnel, _thresholds(settings))
     context.output("funnel.json", "result", write_json(context.folder / "funnel.json", table))
-    figures = report.decide_figures(funnel)
+    figures = report.decide_figures(funnel) | near
     if not figures["documents_kept"].value:
         raise ZhenError(
             "the rules keep no document at all",

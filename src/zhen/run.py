@@ -56,8 +56,8 @@ STAGES = (
     Stage("data.decide", 2, ("data.rules", "data.duplicates"), ("data.scan",), "zhen.data.stage:decide"),
     Stage(
         "data.write",
-        1,
-        ("data.held_out", "data.held_out_bytes", "run.seed"),
+        2,
+        ("data.privacy", "data.held_out", "data.held_out_bytes", "run.seed"),
         ("data.scan", "data.decide"),
         "zhen.data.stage:write",
     ),

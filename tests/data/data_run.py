@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from zhen.data import engine, stage
-from zhen.data.settings import DuplicatesSettings, ExtractSettings, RulesSettings, Source
+from zhen.data.settings import DuplicatesSettings, ExtractSettings, PrivacySettings, RulesSettings, Source
 from zhen.formats.files import remove_leftovers
 from zhen.formats.stage import Context
 
@@ -119,7 +119,7 @@ def run(
     sections = {
         "scan": {"data.sources": sources, "data.extract": ExtractSettings()},
         "decide": {"data.rules": rules or RulesSettings(), "data.duplicates": duplicates or DuplicatesSettings()},
-        "write": {"data.held_out": 0.1, "data.held_out_bytes": 300, "run.seed": 1},
+        "write": {"data.privacy": PrivacySettings(), "data.held_out": 0.1, "data.held_out_bytes": 300, "run.seed": 1},
     }
     after = {
         "scan": scanned,

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from zhen.data.tables import PartTable
+from zhen.data import privacy
+from zhen.data.tables import PartFile, PartTable
 from zhen.formats.document import SCHEMA
 from zhen.formats.files import Digest
 
@@ -42,6 +43,24 @@ class WriteJob(Struct, frozen=True):
     folder: str
     seed: int
     cuts: dict[str, Cut]
+    redact: tuple[str, ...]
+    """Kinds of personal data that are put out of sight."""
+
+
+class Written(Struct):
+    """What was written of a unit, `units/<unit>.json`."""
+
+    kept: dict[str, list[int]] = {}
+    """Language -> documents and bytes of text."""
+    held_out: dict[str, list[int]] = {}
+    redacted: dict[str, list[int]] = {}
+    """Kind of personal data -> places and documents."""
+
+    def count(self, side: dict[str, list[int]], lang: str, size: int) -> None:
+        """Count a document."""
+        found = side.setdefault(lang, [0, 0])
+        found[0] += 1
+        found[1] += size
 
 
 class WriteAnswer(Struct):
@@ -50,6 +69,11 @@ class WriteAnswer(Struct):
     unit: str
     outputs: dict[str, Digest]
     temporary: dict[str, str]
+
+
+def unit_outputs(unit: str) -> list[str]:
+    """What is there when a unit is written; the last one is published last."""
+    return [f"kept/{unit}.parquet", f"held-out/{unit}.parquet", f"units/{unit}.json"]
 
 
 def ranks(ids: Iterable[bytes], seed: int) -> NDArray[np.uint64]:
@@ -88,22 +112,36 @@ def _write(job: WriteJob) -> WriteAnswer:
     folder = Path(job.folder)
     keep = pq.read_table(job.verdicts, columns=["keep"])["keep"].to_numpy()
     answer = WriteAnswer(job.unit, {}, {})
+    written = Written()
     start = 0
-    with (
-        PartTable(folder / "kept" / f"{job.unit}.parquet", SCHEMA) as kept,
-        PartTable(folder / "held-out" / f"{job.unit}.parquet", SCHEMA) as held_out,
-    ):
+    paths = [folder / output for output in unit_outputs(job.unit)]
+    with PartTable(paths[0], SCHEMA) as kept, PartTable(paths[1], SCHEMA) as held_out, PartFile(paths[2]) as counts:
         for batch in pq.ParquetFile(job.documents).iter_batches(_BATCH):
             kept_here = keep[start : start + batch.num_rows]
             start += batch.num_rows
             held = kept_here & _held_out(batch, job)
-            kept.write(batch.filter(pa.array(kept_here & ~held)))
-            held_out.write(batch.filter(pa.array(held)))
-    for table in (kept, held_out):
-        output = str(table.file.path.relative_to(folder))
-        answer.outputs[output] = table.file.digest
-        answer.temporary[output] = str(table.file.temporary.relative_to(folder))
+            kept.write(_clean(batch.filter(pa.array(kept_here & ~held)), job, written, written.kept))
+            held_out.write(_clean(batch.filter(pa.array(held)), job, written, written.held_out))
+        counts.write(msgspec.json.encode(written, order="sorted"))
+    for file in (kept.file, held_out.file, counts):
+        output = str(file.path.relative_to(folder))
+        answer.outputs[output] = file.digest
+        answer.temporary[output] = str(file.temporary.relative_to(folder))
     return answer
+
+
+def _clean(batch: pa.RecordBatch, job: WriteJob, written: Written, side: dict[str, list[int]]) -> pa.RecordBatch:
+    """The documents as they are written, counted: personal data out of sight. Ids stay those of the whole text."""
+    texts = batch.column("text").to_pylist()
+    for row, text in enumerate(texts):
+        texts[row], found = privacy.redact(text, job.redact)
+        for kind, places in found.items():
+            each = written.redacted.setdefault(kind, [0, 0])
+            each[0] += places
+            each[1] += 1
+    for lang, text in zip(batch.column("lang").to_pylist(), texts, strict=True):
+        written.count(side, lang, len(text.encode("utf-8")))
+    return batch.set_column(SCHEMA.get_field_index("text"), SCHEMA.field("text"), pa.array(texts, pa.large_string()))
 
 
 def _held_out(batch: pa.RecordBatch, job: WriteJob) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from zhen.console import size as human_size
-from zhen.data.holdout import Cut
+from zhen.data.holdout import Written
 from zhen.data.near import LARGE, Clusters
 from zhen.data.rules import NAMES, RULES
 from zhen.data.scan import UnitStatistics
@@ -108,16 +108,37 @@ def near_figures(clusters: Clusters) -> Figures:
     }
 
 
-def write_figures(cuts: Mapping[str, Cut], totals: Mapping[str, tuple[int, int]]) -> Figures:
-    """Documents and bytes for training and held out, by language. `totals`: language -> kept documents and bytes."""
+def merge_written(units: Iterable[Written]) -> Written:
+    """The sum of what was written of the units."""
+    total = Written()
+    for unit in units:
+        for side, part in (
+            (total.kept, unit.kept),
+            (total.held_out, unit.held_out),
+            (total.redacted, unit.redacted),
+        ):
+            for name, (count, size) in part.items():
+                before = side.get(name, [0, 0])
+                side[name] = [before[0] + count, before[1] + size]
+    return total
+
+
+def write_figures(written: Written) -> Figures:
+    """Documents and bytes for training and held out, by language; what was put out of sight, by kind."""
     figures: Figures = {}
-    for lang, (documents, size) in sorted(totals.items()):
-        held, held_bytes = (cuts[lang].documents, cuts[lang].bytes) if lang in cuts else (0, 0)
-        figures[f"kept_documents.{lang}"] = Figure(documents - held)
-        figures[f"kept_bytes.{lang}"] = Figure(size - held_bytes, "B")
+    for lang in sorted({*written.kept, *written.held_out}):
+        documents, size = written.kept.get(lang, (0, 0))
+        held, held_bytes = written.held_out.get(lang, (0, 0))
+        figures[f"kept_documents.{lang}"] = Figure(documents)
+        figures[f"kept_bytes.{lang}"] = Figure(size, "B")
         figures[f"held_out_documents.{lang}"] = Figure(held)
         figures[f"held_out_bytes.{lang}"] = Figure(held_bytes, "B")
-    return figures
+    return figures | {f"redacted.{kind}": Figure(places) for kind, (places, _) in sorted(written.redacted.items())}
+
+
+def redacted_table(written: Written) -> dict[str, Any]:
+    """`redacted.json`: kind -> how many places, in how many documents."""
+    return {kind: {"places": places, "documents": documents} for kind, (places, documents) in written.redacted.items()}
 
 
 def scan_words(units: Sequence[UnitStatistics]) -> str:
@@ -139,10 +160,12 @@ def decide_words(funnel: Funnel) -> str:
     return f"{kept:,} of {read:,} documents kept" + (f"; left out: {most}" if most else "")
 
 
-def write_words(cuts: Mapping[str, Cut], totals: Mapping[str, tuple[int, int]]) -> str:
+def write_words(written: Written) -> str:
     """The last word of the writing: for training and held out, by language."""
     parts = []
-    for lang, (documents, size) in sorted(totals.items()):
-        held, held_bytes = (cuts[lang].documents, cuts[lang].bytes) if lang in cuts else (0, 0)
-        parts.append(f"{lang} {documents - held:,} ({human_size(size - held_bytes)}) and {held:,} held out")
-    return "; ".join(parts)
+    for lang in sorted({*written.kept, *written.held_out}):
+        documents, size = written.kept.get(lang, (0, 0))
+        held, _ = written.held_out.get(lang, (0, 0))
+        parts.append(f"{lang} {documents:,} ({human_size(size)}) and {held:,} held out")
+    places = sum(count for count, _ in written.redacted.values())
+    return "; ".join(parts) + (f"; {places:,} contacts and secrets put out of sight" if places else "")

@@ -80,6 +80,17 @@ class DuplicatesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_field
     Han) that two documents have in common, of those that either has (Lee et al. 2022: 0.8)."""
 
 
+class PrivacySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is put out of sight in the text that is written; `[data.privacy]`."""
+
+    redact: bool = True
+    """Whether contacts, numbers of persons and accounts, and secrets are replaced by `[kind]`."""
+    kinds: tuple[
+        Literal["secret", "email", "identity-number", "bank-card", "phone", "ip-address"], ...
+    ] = ("secret", "email", "identity-number", "bank-card", "phone", "ip-address")
+    """Which kinds."""
+
+
 class DataSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The section `[data]`."""
 
@@ -88,6 +99,7 @@ class DataSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     extract: ExtractSettings = ExtractSettings()
     rules: RulesSettings = RulesSettings()
     duplicates: DuplicatesSettings = DuplicatesSettings()
+    privacy: PrivacySettings = PrivacySettings()
     held_out: Annotated[float, Meta(ge=0.0, le=0.2)] = 0.01
     """Share of the documents of each language that is held out from training (design: 1 %)."""
     held_out_bytes: Annotated[int, Meta(ge=0)] = 200_000

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from zhen.data import decide as verdicts
 from zhen.data import engine, report
-from zhen.data.holdout import Cut, WriteAnswer, WriteJob, cut_language, write_unit
+from zhen.data.holdout import Cut, WriteAnswer, WriteJob, Written, cut_language, unit_outputs, write_unit
 from zhen.data.rules import RULES
 from zhen.data.scan import ScanJob, UnitStatistics, scan_unit
-from zhen.data.settings import DuplicatesSettings, ExtractSettings, RulesSettings, Source
+from zhen.data.settings import DuplicatesSettings, ExtractSettings, PrivacySettings, RulesSettings, Source
 from zhen.data.sources import HASH_LIMIT, SourceFile, source_files, source_inputs
 from zhen.data.tables import publish
 from zhen.data.units import Unit, plan_table, plan_units
@@ -209,17 +209,18 @@ def _thresholds(settings: RulesSettings) -> dict[str, dict[str, float | None]]:
 
 
 def write(context: Context) -> Figures:
-    """`kept/` and `held-out/`, a file a unit each."""
+    """`kept/` and `held-out/`, a file a unit each; `units/` (what was written of each); `redacted.json`."""
     scanned, decided = context.after["data.scan"], context.after["data.decide"]
     names = sorted(path.stem for path in (decided / "verdicts").glob("unit-*.parquet"))
     context.line.update(0, len(names), "units", "choosing held-out documents")
-    cuts, totals = _cuts(context, scanned, decided, names)
+    cuts = _cuts(context, scanned, decided, names)
+    privacy: PrivacySettings = context.sections["data.privacy"]
     done: dict[str, dict[str, Digest | None]] = {}
     for name in names:
-        outputs = [f"kept/{name}.parquet", f"held-out/{name}.parquet"]
+        outputs = unit_outputs(name)
         if all((context.folder / output).is_file() for output in outputs):
             done[name] = dict.fromkeys(outputs)
-    for folder in ("kept", "held-out"):
+    for folder in ("kept", "held-out", "units"):
         (context.folder / folder).mkdir(exist_ok=True)
     jobs = [
         msgspec.json.encode(
@@ -230,6 +231,7 @@ def write(context: Context) -> Figures:
                 str(context.folder.resolve()),
                 context.sections["run.seed"],
                 cuts,
+                privacy.kinds if privacy.redact else (),
             )
         ).decode()
         for name in names
@@ -246,14 +248,19 @@ def write(context: Context) -> Figures:
     for name in names:
         for output, digest in done[name].items():
             context.output(output, "result", digest)
-    context.summary = report.write_words(cuts, totals)
-    return report.write_figures(cuts, totals)
+    written = report.merge_written(
+        msgspec.json.decode((context.folder / "units" / f"{name}.json").read_bytes(), type=Written) for name in names
+    )
+    table = report.redacted_table(written)
+    context.output("redacted.json", "result", write_json(context.folder / "redacted.json", table))
+    context.summary = report.write_words(written)
+    return report.write_figures(written)
 
 
 def _cuts(
     context: Context, scanned: Path, decided: Path, names: Sequence[str]
-) -> tuple[dict[str, Cut], dict[str, tuple[int, int]]]:
-    """Where each language's kept documents are cut, and how many documents and bytes it has."""
+) -> dict[str, Cut]:
+    """Where each language's kept documents are cut."""
     ids: dict[str, list[bytes]] = {}
     sizes: dict[str, list[NDArray[np.int64]]] = {}
     for name in names:
@@ -264,10 +271,9 @@ def _cuts(
             rows = kept.filter(np.array(kept["lang"].to_pylist()) == lang)
             ids.setdefault(lang, []).extend(rows["id"].to_pylist())
             sizes.setdefault(lang, []).append(rows["bytes"].to_numpy())
-    cuts, totals = {}, {}
+    cuts = {}
     for lang in sorted(ids):
         lengths = np.concatenate(sizes[lang])
-        totals[lang] = (len(lengths), int(lengths.sum()))
         cut = cut_language(
             ids[lang],
             lengths,
@@ -277,4 +283,4 @@ def _cuts(
         )
         if cut is not None:
             cuts[lang] = cut
-    return cuts, totals
+    return cuts

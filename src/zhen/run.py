@@ -47,13 +47,13 @@ STAGES = (
     Stage("sampleweb", 2, ("sampleweb", "run.seed"), (), "zhen.sampleweb.stage:make"),
     Stage(
         "data.scan",
-        2,
+        3,
         ("data.sources", "data.extract"),
         ("sampleweb/crawl",),
         "zhen.data.stage:scan",
         "zhen.data.stage:scan_inputs",
     ),
-    Stage("data.decide", 2, ("data.rules", "data.duplicates"), ("data.scan",), "zhen.data.stage:decide"),
+    Stage("data.decide", 3, ("data.rules", "data.duplicates"), ("data.scan",), "zhen.data.stage:decide"),
     Stage(
         "data.write",
         2,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import get_args, get_type_hints
 
 import msgspec
 import numpy as np
@@ -12,16 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zhen.data.dedup import exact_duplicates, place
-from zhen.data.rules import RULES
+from zhen.data.rules import PRESETS, RULES
 from zhen.data.settings import DataSettings, RulesSettings, Source
-from zhen.data.signals import Batch, content_hash
+from zhen.data.signals import NAMES, Batch, content_hash
 
 
 def first_rule(text: str, settings: RulesSettings) -> str | None:
     batch = Batch([text])
-    columns = {"lang": np.array(batch.langs)}
-    for rule in RULES:
-        columns |= rule.signals(batch)
+    columns = {"lang": np.array(batch.langs), **batch.signals}
     removed = (rule.name for rule in RULES if not rule.verdict(columns, settings)[0][0])
     return next(removed, None)
 
@@ -31,8 +30,10 @@ PLANTED = {
     "length": "The baker is known for bread.",
     "word-characters": "The baker said: " + "*** --- ||| +++ === " * 40 + "and went to the market with his friends.",
     "duplicate-lines": "The baker of the old town is known for its bread.\n" * 8,
-    "symbols": "The #baker of the #old town... is #known for #bread… and the #people come from the #hills to buy it. "
-    * 2,
+    "hashes": "The #baker of the #old town is #known for #bread and the #people come from the #hills to #buy it and to "
+    "#eat #it with some of the #good #cheese, which comes from the other side of the river.",
+    "ellipses": "The baker… of the old… town is… known for… bread and the… people come… from the hills… to buy it and… "
+    "to eat it… with some… of the good… cheese, which… comes from the other… side of the river.",
 }
 
 
@@ -56,19 +57,26 @@ def test_chinese_has_a_threshold_of_its_own() -> None:
 
 
 def test_a_single_threshold_beside_preset_none_decides_alone(data_run: ModuleType) -> None:
-    settings = RulesSettings(preset="none", max_symbols=0.05)
-    assert first_rule(PLANTED["symbols"], settings) == "symbols"
+    settings = RulesSettings(preset="none", max_hashes=0.05)
+    assert first_rule(PLANTED["hashes"], settings) == "hashes"
     assert first_rule(PLANTED["length"], settings) is None
 
 
-def test_every_rule_has_a_threshold_and_a_field_for_each_of_its_languages() -> None:
+def test_every_rule_has_a_preset_and_a_field_for_each_of_its_languages() -> None:
     fields = {field.name for field in msgspec.structs.fields(RulesSettings)}
     for rule in RULES:
-        assert rule.settings.keys() == rule.thresholds.keys()
-        assert "*" in rule.settings
-        assert set(rule.settings.values()) <= fields
-        assert all(name.startswith(rule.direction) for name in rule.settings.values())
-    assert {name for rule in RULES for name in rule.settings.values()} == fields - {"preset"}
+        assert rule.presets.keys() <= set(PRESETS) - {"none"}
+        assert rule.presets
+        assert "*" in rule.fields
+        assert rule.signal in NAMES
+        assert all(name.startswith(rule.direction) for name in rule.fields.values())
+    assert {name for rule in RULES for name in rule.fields.values()} == fields - {"preset"}
+    assert set(get_args(get_type_hints(RulesSettings)["preset"])) == set(PRESETS)
+
+
+def test_a_rule_that_is_not_in_a_preset_does_not_apply() -> None:
+    assert first_rule(PLANTED["duplicate-lines"], RulesSettings(preset="c4")) is None
+    assert first_rule(PLANTED["duplicate-lines"], RulesSettings(preset="gopher")) == "duplicate-lines"
 
 
 @given(st.lists(st.sampled_from(["a b", "a  b", "a\nb", "b a", "", " a b "]), max_size=30))

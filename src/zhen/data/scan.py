@@ -18,10 +18,9 @@ from zhen.data.gate import clean, decode
 from zhen.data.language import character_counts, identify
 from zhen.data.read import Item, Lost, Page, Skipped
 from zhen.data.read_any import read_file
-from zhen.data.rules import RULES
 from zhen.data.sandbox import extractor
 from zhen.data.settings import Columns, Source
-from zhen.data.signals import Batch, keys
+from zhen.data.signals import NAMES, Batch, keys
 from zhen.data.sources import file_format
 from zhen.data.tables import PartFile, PartTable
 from zhen.data.units import Part, Unit
@@ -41,7 +40,7 @@ SIGNALS = pa.schema(
         ("bytes", pa.int64()),
         ("hash_high", pa.uint64()),
         ("hash_low", pa.uint64()),
-        *((rule.signal, pa.float32()) for rule in RULES),
+        *((name, pa.float32()) for name in NAMES),
         *minhash.COLUMNS,
     ]
 )
@@ -198,9 +197,8 @@ class _Scan:
         urls, sources, licenses, metas = (list(column) for column in zip(*self.rows, strict=True))
         self.documents.write([ids, self.texts, urls, sources, batch.langs, licenses, metas])
         measured = keys(self.texts)
-        columns = {name: column for rule in RULES for name, column in rule.signals(batch).items()}
         self.signals.write(
-            [ids, sources, batch.langs, *measured.values(), *columns.values(), *minhash.measure(self.texts)]
+            [ids, sources, batch.langs, *measured.values(), *batch.signals.values(), *minhash.measure(self.texts)]
         )
         self.statistics.documents += len(self.texts)
         self.statistics.text_bytes += sum(measured["bytes"].to_pylist())

@@ -12,6 +12,8 @@ SAMPLEWEB = "sampleweb"
 """The `path` that means the built-in web."""
 
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+Number = Annotated[float, Meta(ge=0.0)]
+Count = Annotated[int, Meta(ge=0)]
 Name = Annotated[str, Meta(pattern=r"^[^./\s][^/\x00-\x1f]*$")]
 """Sources give folders their names."""
 
@@ -54,20 +56,98 @@ class ExtractSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class RulesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which documents are kept; `[data.rules]`. A threshold that is left out is the preset's (`rules.RULES`)."""
 
-    preset: Literal["bilingual", "none"] = "bilingual"
-    """`bilingual`: Chinese and English prose. `none`: nothing goes but exact duplicates."""
+    preset: Literal["bilingual", "none", "gopher", "c4", "fineweb-en", "fineweb2-zh", "map-zh"] = "bilingual"
+    """`bilingual`: Chinese and English prose. `none`: nothing goes but exact duplicates. The others: published ones."""
     min_language: Share | None = None
     """Least share (0 to 1) of a text that is Chinese or English, whichever it is more."""
-    min_characters_en: Annotated[int, Meta(ge=0)] | None = None
+    min_english: Share | None = None
+    """Least share of a text that is English; no other language is kept then."""
+    min_chinese: Share | None = None
+    """Least share of a text that is Chinese; no other language is kept then."""
+    min_characters_en: Count | None = None
     """Least characters of an English document (and of any language but Chinese)."""
-    min_characters_zh: Annotated[int, Meta(ge=0)] | None = None
+    min_characters_zh: Count | None = None
     """Least characters of a Chinese document."""
+    max_characters: Count | None = None
+    """Greatest number of characters."""
     min_word_characters: Share | None = None
     """Least share of letters (Han characters are letters) and digits among the characters that are not blanks."""
+    min_common_words: Share | None = None
+    """Least share of the words that are among the language's most common ones (`data/terms.py`)."""
+    max_spam_words: Share | None = None
+    """Greatest share of the words that spam and gambling are full of (`data/terms.py`)."""
     max_duplicate_lines: Share | None = None
+    """Greatest share of the lines that repeat an earlier line."""
+    max_duplicate_line_characters: Share | None = None
     """Greatest share of characters that are in lines which repeat an earlier line."""
-    max_symbols: Share | None = None
-    """Greatest number of `#` and ellipses per word (a Han character counts as 0.6 words)."""
+    max_duplicate_paragraphs: Share | None = None
+    """Greatest share of the paragraphs that repeat an earlier one (an empty line is between two)."""
+    max_duplicate_paragraph_characters: Share | None = None
+    """Greatest share of characters that are in paragraphs which repeat an earlier one."""
+    max_top_2_grams: Number | None = None
+    """Greatest share of characters in the most frequent 2 words in a row (Chinese: 2 characters)."""
+    max_top_3_grams: Number | None = None
+    """Greatest share of characters in the most frequent 3 words in a row (Chinese: 3 characters)."""
+    max_top_4_grams: Number | None = None
+    """Greatest share of characters in the most frequent 4 words in a row (Chinese: 4 characters)."""
+    max_duplicated_5_grams: Share | None = None
+    """Greatest share of characters in 5 words in a row that occurred before."""
+    max_duplicated_6_grams: Share | None = None
+    """Greatest share of characters in 6 words in a row that occurred before."""
+    max_duplicated_7_grams: Share | None = None
+    """Greatest share of characters in 7 words in a row that occurred before."""
+    max_duplicated_8_grams: Share | None = None
+    """Greatest share of characters in 8 words in a row that occurred before."""
+    max_duplicated_9_grams: Share | None = None
+    """Greatest share of characters in 9 words in a row that occurred before."""
+    max_duplicated_10_grams: Share | None = None
+    """Greatest share of characters in 10 words in a row that occurred before."""
+    min_words: Count | None = None
+    """Least words; a Han character is one."""
+    max_words: Count | None = None
+    """Greatest number of words."""
+    min_word_length: Number | None = None
+    """Least mean characters of a word."""
+    max_word_length: Number | None = None
+    """Greatest mean characters of a word."""
+    max_hashes: Number | None = None
+    """Greatest number of `#` per word."""
+    max_ellipses: Number | None = None
+    """Greatest number of ellipses per word."""
+    max_bullet_lines: Share | None = None
+    """Greatest share of the lines that begin with `•` or `-`."""
+    max_ellipsis_lines: Share | None = None
+    """Greatest share of the lines that end in an ellipsis."""
+    min_words_with_letters: Share | None = None
+    """Least share of the words (runs of symbols are words too) that have a letter."""
+    min_stop_words: Count | None = None
+    """Least number of different stop words of the language."""
+    max_c4_banned: Count | None = None
+    """Greatest number of lines, among those that C4 looks at, with `{` or `lorem ipsum`."""
+    min_c4_sentences: Count | None = None
+    """Least sentences in the lines that C4 keeps."""
+    max_c4_banned_any_end: Count | None = None
+    """As `max_c4_banned`, lines without an end mark among them."""
+    min_c4_sentences_any_end: Count | None = None
+    """As `min_c4_sentences`, in lines without an end mark too."""
+    min_ended_lines: Share | None = None
+    """Least share of the lines that end in a mark that ends a sentence."""
+    max_short_lines: Share | None = None
+    """Greatest share of the lines of at most 30 characters."""
+    max_line_ends: Number | None = None
+    """Greatest number of line ends per word."""
+    min_sentences: Count | None = None
+    """Least sentences."""
+    max_digits: Share | None = None
+    """Greatest share of digits among the characters."""
+    max_brackets: Share | None = None
+    """Greatest share of characters between 【 and 】."""
+    max_more_lines: Share | None = None
+    """Greatest share of the lines that only announce a text (展开, 更多, read more)."""
+    min_distinct_words: Share | None = None
+    """Least number of different words per word (Chinese: characters)."""
+    min_entropy: Number | None = None
+    """Least entropy of the words (Chinese: characters) in nats."""
 
 
 class DuplicatesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

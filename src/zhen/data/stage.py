@@ -198,14 +198,7 @@ def decide(context: Context) -> Figures:
 
 def _thresholds(settings: RulesSettings) -> dict[str, dict[str, float | None]]:
     """Rule -> language (`*`: any other) -> the threshold in force, or None."""
-    table: dict[str, dict[str, float | None]] = {}
-    for rule in RULES:
-        langs = list(rule.settings)
-        limits = rule.limits(np.array(langs), settings)
-        table[rule.name] = {
-            lang: None if np.isnan(limit) else round(float(limit), 6) for lang, limit in zip(langs, limits, strict=True)
-        }
-    return table
+    return {rule.name: rule.in_force(settings) for rule in RULES}
 
 
 def write(context: Context) -> Figures:

@@ -53,10 +53,10 @@ STAGES = (
         "zhen.data.stage:scan",
         "zhen.data.stage:scan_inputs",
     ),
-    Stage("data.decide", 3, ("data.rules", "data.duplicates"), ("data.scan",), "zhen.data.stage:decide"),
+    Stage("data.decide", 4, ("data.rules", "data.duplicates"), ("data.scan",), "zhen.data.stage:decide"),
     Stage(
         "data.write",
-        2,
+        3,
         ("data.privacy", "data.held_out", "data.held_out_bytes", "run.seed"),
         ("data.scan", "data.decide"),
         "zhen.data.stage:write",

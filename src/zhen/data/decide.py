@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from zhen.data.dedup import exact_duplicates, place
 from zhen.data.near import Clusters, Part, near_duplicates
-from zhen.data.rules import DUPLICATE, NAMES, NEAR, RULES
+from zhen.data.paragraphs import read_lines, repeated_paragraphs, to_leave_out
+from zhen.data.rules import DUPLICATE, NAMES, NEAR, PARAGRAPH, RULES
 from zhen.data.settings import RulesSettings
 
 VERDICTS = pa.schema(
@@ -25,16 +26,23 @@ VERDICTS = pa.schema(
         ("value", pa.float32()),
         ("threshold", pa.float32()),
         ("cluster", pa.uint64()),
+        ("paragraphs", pa.list_(pa.uint64())),
     ]
 )
 """`verdicts/`: a row for each row of `documents/`. `rule`, `value`, `threshold`: of the first rule that removed it,
 null where it is kept. For exact duplicates the value is how often the content occurs, the threshold 1; for near ones
 the value is the estimated Jaccard similarity to the one that is kept (it may be below the threshold where others link
 the two). `cluster`: the place (dedup.place) of the document that is kept of those that are equal or near; null for a
-document that is alone."""
+document that is alone. `paragraphs`: hashes of the lines that are left out of a document that is kept."""
 
 _NAMES = np.array(NAMES)
 _ALONE = np.uint64(2**64 - 1)
+
+LEAST_LEFT = 50
+"""Characters that must be left of a document without the paragraphs that many have, or more where the rule `length`
+asks for more."""
+
+_LENGTH = next(rule for rule in RULES if rule.name == "length")
 
 
 class UnitVerdict(Struct):
@@ -45,6 +53,7 @@ class UnitVerdict(Struct):
     values: NDArray[np.float32]
     thresholds: NDArray[np.float32]
     cluster: NDArray[np.uint64]
+    paragraphs: pa.Array
 
 
 def judge(signals: Path, settings: RulesSettings) -> UnitVerdict:
@@ -54,7 +63,8 @@ def judge(signals: Path, settings: RulesSettings) -> UnitVerdict:
     )
     rows = table.num_rows
     values, thresholds = np.zeros(rows, np.float32), np.zeros(rows, np.float32)
-    verdict = UnitVerdict(table, np.full(rows, -1, np.int64), values, thresholds, np.full(rows, _ALONE))
+    whole = _lists(rows, np.empty(0, np.int64), np.empty(0, np.uint64))
+    verdict = UnitVerdict(table, np.full(rows, -1, np.int64), values, thresholds, np.full(rows, _ALONE), whole)
     columns = {"lang": np.array(table["lang"].to_pylist(), dtype=np.str_)}
     for index, rule in enumerate(RULES):
         columns[rule.signal] = table[rule.signal].to_numpy()
@@ -106,6 +116,38 @@ def remove_near(verdicts: list[UnitVerdict], signals: Sequence[Path], jaccard: f
     return clusters
 
 
+def remove_paragraphs(
+    verdicts: list[UnitVerdict], signals: Sequence[Path], settings: RulesSettings, most: int, ray: str | None
+) -> tuple[int, int]:
+    """Of the documents that are kept so far, mark which paragraphs are left out (those of more than `most` documents),
+    and the documents of which too little is left. Returns how many paragraphs are left out, of how many documents."""
+    kept = [np.flatnonzero(verdict.removed_by < 0) for verdict in verdicts]
+    parts = [Part(*each) for each in zip(signals, range(len(kept)), kept, strict=True)]
+    repeated = repeated_paragraphs(parts, most, ray)
+    total = documents = 0
+    for part, verdict in zip(parts, verdicts, strict=True):
+        lines = read_lines(part)
+        out = to_leave_out(part, lines, repeated)
+        cut = np.bincount(lines.documents[out], lines.characters[out], len(part.rows))
+        left = verdict.table["characters"].to_numpy()[part.rows] - cut
+        langs = np.array(verdict.table["lang"].to_pylist(), dtype=np.str_)[part.rows]
+        least = np.fmax(_LENGTH.limits(langs, settings), LEAST_LEFT)
+        little = (cut > 0) & (left < least)
+        verdict.removed_by[part.rows[little]] = NAMES.index(PARAGRAPH)
+        verdict.values[part.rows[little]] = left[little]
+        verdict.thresholds[part.rows[little]] = least[little]
+        out &= ~little[lines.documents]
+        verdict.paragraphs = _lists(len(verdict.values), part.rows[lines.documents[out]], lines.hashes[out])
+        total, documents = total + int(out.sum()), documents + len(np.unique(lines.documents[out]))
+    return total, documents
+
+
+def _lists(rows: int, owners: NDArray[np.int64], values: NDArray[np.uint64]) -> pa.Array:
+    """A list for each row: of the values those that it owns. `owners` rise."""
+    offsets = np.searchsorted(owners, np.arange(rows + 1)).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values, pa.uint64()))
+
+
 def _by_unit(
     verdicts: list[UnitVerdict], places: NDArray[np.uint64]
 ) -> Iterator[tuple[UnitVerdict, NDArray[np.int64], slice]]:
@@ -127,6 +169,7 @@ def verdict_table(verdict: UnitVerdict) -> pa.Table:
             pa.array(verdict.values, pa.float32(), mask=kept),
             pa.array(verdict.thresholds, pa.float32(), mask=kept),
             pa.array(verdict.cluster, pa.uint64(), mask=verdict.cluster == _ALONE),
+            verdict.paragraphs,
         ],
         schema=VERDICTS,
     )

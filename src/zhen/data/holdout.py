@@ -15,6 +15,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from zhen.data import privacy
+from zhen.data.paragraphs import without_paragraphs
 from zhen.data.tables import PartFile, PartTable
 from zhen.formats.document import SCHEMA
 from zhen.formats.files import Digest
@@ -110,7 +111,8 @@ def write_unit(job: str) -> str:
 
 def _write(job: WriteJob) -> WriteAnswer:
     folder = Path(job.folder)
-    keep = pq.read_table(job.verdicts, columns=["keep"])["keep"].to_numpy()
+    verdicts = pq.read_table(job.verdicts, columns=["keep", "paragraphs"])
+    keep, cuts = verdicts["keep"].to_numpy(), verdicts["paragraphs"].combine_chunks()
     answer = WriteAnswer(job.unit, {}, {})
     written = Written()
     start = 0
@@ -118,8 +120,9 @@ def _write(job: WriteJob) -> WriteAnswer:
     with PartTable(paths[0], SCHEMA) as kept, PartTable(paths[1], SCHEMA) as held_out, PartFile(paths[2]) as counts:
         for batch in pq.ParquetFile(job.documents).iter_batches(_BATCH):
             kept_here = keep[start : start + batch.num_rows]
-            start += batch.num_rows
             held = kept_here & _held_out(batch, job)
+            batch = _cut(batch, cuts[start : start + batch.num_rows])
+            start += batch.num_rows
             kept.write(_clean(batch.filter(pa.array(kept_here & ~held)), job, written, written.kept))
             held_out.write(_clean(batch.filter(pa.array(held)), job, written, written.held_out))
         counts.write(msgspec.json.encode(written, order="sorted"))
@@ -128,6 +131,17 @@ def _write(job: WriteJob) -> WriteAnswer:
         answer.outputs[output] = file.digest
         answer.temporary[output] = str(file.temporary.relative_to(folder))
     return answer
+
+
+def _cut(batch: pa.RecordBatch, cuts: pa.Array) -> pa.RecordBatch:
+    """The documents without the paragraphs (lists of hashes) that the verdict leaves out."""
+    if not len(cuts.flatten()):
+        return batch
+    texts = batch.column("text").to_pylist()
+    for row, hashes in enumerate(cuts.to_pylist()):
+        if hashes:
+            texts[row] = without_paragraphs(texts[row], hashes)
+    return batch.set_column(SCHEMA.get_field_index("text"), SCHEMA.field("text"), pa.array(texts, pa.large_string()))
 
 
 def _clean(batch: pa.RecordBatch, job: WriteJob, written: Written, side: dict[str, list[int]]) -> pa.RecordBatch:

@@ -108,6 +108,14 @@ def near_figures(clusters: Clusters) -> Figures:
     }
 
 
+def paragraph_figures(left_out: tuple[int, int]) -> Figures:
+    """What `data.write` leaves out of documents that are kept."""
+    return {
+        "paragraphs_left_out": Figure(left_out[0], "paragraphs that very many documents have"),
+        "documents_cut": Figure(left_out[1], "documents without some of them"),
+    }
+
+
 def merge_written(units: Iterable[Written]) -> Written:
     """The sum of what was written of the units."""
     total = Written()

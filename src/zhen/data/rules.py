@@ -17,6 +17,9 @@ DUPLICATE = "exact-duplicate"
 NEAR = "near-duplicate"
 """The rule behind that one: of texts that are nearly equal the first is kept."""
 
+PARAGRAPH = "paragraph-duplicate"
+"""The rule behind that one: too little is left without the paragraphs that very many documents have."""
+
 GOPHER = "Gopher (Rae et al. 2021, A.1.1), as datatrove 0.10 counts"
 FINEWEB = "FineWeb (Penedo et al. 2024), as datatrove 0.10 counts; fineweb2-zh: FineWeb2's cmn_Hani"
 C4 = "C4 (Raffel et al. 2020), as datatrove 0.10 counts"
@@ -202,7 +205,7 @@ RULES = (
 )
 """In this order; the first rule that removes a document is the one that is named."""
 
-NAMES = (*(rule.name for rule in RULES), DUPLICATE, NEAR)
+NAMES = (*(rule.name for rule in RULES), DUPLICATE, NEAR, PARAGRAPH)
 """All rules in the order in which they remove."""
 
 PRESETS = ("bilingual", "none", "gopher", "c4", "fineweb-en", "fineweb2-zh", "map-zh")

@@ -171,10 +171,15 @@ def decide(context: Context) -> Figures:
         context.line.update(done, total, "units", "rules")
         context.stop_here()
     verdicts.remove_duplicates(judged, context.ray)
-    near: Figures = {}
+    repeats: Figures = {}
     if duplicates.near:
         context.line.update(len(paths), total, "units", "near-duplicates")
-        near = report.near_figures(verdicts.remove_near(judged, paths, duplicates.jaccard, context.ray))
+        repeats |= report.near_figures(verdicts.remove_near(judged, paths, duplicates.jaccard, context.ray))
+        context.stop_here()
+    if duplicates.paragraphs:
+        context.line.update(len(paths), total, "units", "paragraphs")
+        most = duplicates.paragraph_documents
+        repeats |= report.paragraph_figures(verdicts.remove_paragraphs(judged, paths, settings, most, context.ray))
     for done, (path, verdict) in enumerate(zip(paths, judged, strict=True), len(paths) + 1):
         output = context.folder / "verdicts" / path.name
         with atomic_write(output) as file:
@@ -185,7 +190,7 @@ def decide(context: Context) -> Figures:
     funnel = report.merge_funnels(verdicts.funnel_counts(verdict) for verdict in judged)
     table = report.funnel_table(funnel, _thresholds(settings))
     context.output("funnel.json", "result", write_json(context.folder / "funnel.json", table))
-    figures = report.decide_figures(funnel) | near
+    figures = report.decide_figures(funnel) | repeats
     if not figures["documents_kept"].value:
         raise ZhenError(
             "the rules keep no document at all",
@@ -233,9 +238,9 @@ def write(context: Context) -> Figures:
     context.line.update(len(done), len(names), "units")
     with closing(engine.map_units(write_unit, jobs, workers=_workers(context), ray=context.ray)) as answers:
         for answer in answers:
-            written = msgspec.json.decode(answer, type=WriteAnswer)
-            publish(context.folder, written.temporary)
-            done[written.unit] = dict(written.outputs)
+            unit = msgspec.json.decode(answer, type=WriteAnswer)
+            publish(context.folder, unit.temporary)
+            done[unit.unit] = dict(unit.outputs)
             context.line.update(len(done), len(names), "units")
             context.stop_here()
     for name in names:
@@ -250,9 +255,7 @@ def write(context: Context) -> Figures:
     return report.write_figures(written)
 
 
-def _cuts(
-    context: Context, scanned: Path, decided: Path, names: Sequence[str]
-) -> dict[str, Cut]:
+def _cuts(context: Context, scanned: Path, decided: Path, names: Sequence[str]) -> dict[str, Cut]:
     """Where each language's kept documents are cut."""
     ids: dict[str, list[bytes]] = {}
     sizes: dict[str, list[NDArray[np.int64]]] = {}

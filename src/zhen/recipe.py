@@ -13,7 +13,7 @@ import msgspec
 
 from zhen.data.settings import DataSettings
 from zhen.errors import ManyErrors, ZhenError, did_you_mean, missing_extra
-from zhen.evaluate.settings import EvaluateSettings
+from zhen.evaluate.settings import SAMPLEWEB, EvaluateSettings
 from zhen.formats.settings import KeyPath, Mistake, convert, line_of
 from zhen.model.config import PRESETS, ModelConfig, RopeScaling, from_config_json
 from zhen.release.settings import ReleaseSettings
@@ -199,10 +199,19 @@ def _bring_data(values: dict[str, Any], folders: Sequence[str], given_by: dict[K
     data, pretrain = values.setdefault("data", {}), values.get("pretrain")
     if isinstance(pretrain, dict):
         pretrain.pop("mixture", None)
+    _without_sampleweb_task(values.get("evaluate"))
     if not isinstance(data, dict):
         return  # told as a mistake of the file
     data["sources"] = [{"name": name, "path": folder} for name, folder in zip(names, folders, strict=True)]
     given_by[("data", "sources")] = f"--data {' '.join(folders)}"
+
+
+def _without_sampleweb_task(evaluate: Any) -> None:
+    """Take the sample web's questions off the tasks; without any other task, the usual ones remain."""
+    if isinstance(evaluate, dict) and isinstance(tasks := evaluate.get("tasks"), list) and SAMPLEWEB in tasks:
+        evaluate["tasks"] = [task for task in tasks if task != SAMPLEWEB]
+        if not evaluate["tasks"]:
+            del evaluate["tasks"]
 
 
 def _source_name(folder: str, taken: Sequence[str]) -> str:
@@ -322,6 +331,8 @@ def _source_problems(recipe: Recipe) -> Iterator[Mistake]:
     if recipe.sampleweb is None:
         for index in uses:
             yield Mistake(("data", "sources", index, "path"), 'the source "sampleweb"', "a section [sampleweb]")
+        if SAMPLEWEB in recipe.evaluate.tasks:
+            yield Mistake(("evaluate", "tasks"), f'the task "{SAMPLEWEB}"', "a section [sampleweb]")
     elif not uses:
         yield Mistake(("sampleweb",), "[sampleweb] that no source reads", 'a source with path = "sampleweb"')
     names = [source.name for source in sources]

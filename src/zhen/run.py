@@ -26,10 +26,9 @@ from zhen.formats.files import (
     point,
     remove_leftovers,
     temporary_name,
-    write_json,
     write_text,
 )
-from zhen.formats.outputs import ATTEMPTS, check_hashes, check_sizes, gather_outputs
+from zhen.formats.outputs import ATTEMPTS, check_hashes, check_sizes, count_attempt, gather_outputs
 from zhen.formats.record import (
     RECORD,
     Input,
@@ -78,7 +77,14 @@ STAGES = (
         "zhen.train.stage:pretrain",
         "zhen.train.stage:pretrain_inputs",
     ),
-    Stage("evaluate", 1, ("evaluate", "run.seed"), ("pretrain", "shards", "tokenizer"), "zhen.evaluate.stage:evaluate"),
+    Stage(
+        "evaluate",
+        2,
+        ("evaluate", "run.seed"),
+        ("sampleweb/tasks", "pretrain", "shards", "tokenizer"),
+        "zhen.evaluate.stage:evaluate",
+        "zhen.evaluate.stage:evaluate_inputs",
+    ),
     Stage(
         "release",
         1,
@@ -204,6 +210,12 @@ class Run:
                 "no stage of this recipe has work for more than one process", hint="run it without torchrun"
             )
         _refuse_other_folders(self.folder)
+        init = section(self.recipe, "model.init")
+        if init is not None and Path(init).resolve().is_relative_to(self.folder.resolve()):
+            raise ZhenError(
+                f'model.init = "{init}" is in this run\'s own folder, which this run changes',
+                hint="choose another folder for this run with --out",
+            )
         with FolderLock(self.folder), self._stop_on_interrupt():
             planned = plan(self.recipe, self.folder)
             selected = select(planned, names)
@@ -250,7 +262,7 @@ class Run:
             raise item.missing
         item.folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(item.folder)
-        attempts = _count_attempt(item.folder)
+        attempts = count_attempt(item.folder)
         if item.stage.name == "release":
             check_hashes(folders)
         line = Line(item.stage.name)
@@ -361,19 +373,6 @@ def _refuse_other_folders(folder: Path) -> None:
             file=folder,
             hint="choose another folder with --out",
         )
-
-
-def _count_attempt(folder: Path) -> int:
-    path = folder / ATTEMPTS
-    try:
-        before = int(json.loads(path.read_bytes())["attempts"])
-    except FileNotFoundError:
-        before = 0
-    except (ValueError, TypeError, KeyError):
-        before = 1  # torn: there was an attempt
-    count = before + 1
-    write_json(path, {"attempts": count})
-    return count
 
 
 def _now() -> str:

@@ -7,6 +7,7 @@ Kneser-Ney Language Model Estimation", §3 (KenLM's `lmplz`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,6 +69,31 @@ class KneserNey:
             probabilities[seen] = table.probabilities[grams[seen]]
             ids = np.concatenate(([MISSING], grams))
         return np.log(probabilities)
+
+    def distribution(self, context: Sequence[int]) -> Floats:
+        """Probability of every token behind `context`: float64[vocab], summing to one.
+
+        The last `order` - 1 tokens count; a document's beginning is an end-of-text token in front.
+        """
+        probabilities = self._unigrams.copy()
+        for n, table in enumerate(self._orders, start=2):
+            gram = self._gram(context[len(context) - (n - 1) :]) if len(context) >= n - 1 else MISSING
+            if gram == MISSING:
+                break
+            probabilities *= table.backoff[gram]
+            first, last = np.searchsorted(table.keys, [gram * self.vocab_size, (gram + 1) * self.vocab_size])
+            seen = table.keys[first:last] - gram * self.vocab_size
+            probabilities[seen] = table.probabilities[first:last]
+        return probabilities
+
+    def _gram(self, tokens: Sequence[int]) -> int:
+        """The id of a gram, MISSING where it was not seen in training."""
+        gram = int(tokens[0])
+        for table, token in zip(self._orders, tokens[1:], strict=False):
+            gram = int(_find(table.keys, np.array([gram]), np.array([token]), self.vocab_size)[0])
+            if gram == MISSING:
+                break
+        return gram
 
     def _stream(self, tokens: ArrayLike) -> tuple[Ints, Ints]:
         """The tokens with an end-of-text token in front, and how many tokens of context each event has.

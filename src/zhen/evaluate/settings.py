@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import msgspec
@@ -10,6 +10,8 @@ import msgspec
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
 TASKS = ("bits-per-byte", "samples")
+SAMPLEWEB = "sampleweb"
+"""The task that stands for all the sample web's own questions."""
 MODELS = ("pretrain:0", "pretrain")
 
 
@@ -20,7 +22,8 @@ class EvaluateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Models: `pretrain` is that stage's last, `pretrain:0` the one before its first step. Empty: the last one made."""
 
     tasks: list[str] = msgspec.field(default_factory=lambda: list(TASKS))
-    """`bits-per-byte` on held-out documents, beside xz -9 and a Kneser-Ney model; `samples` of greedy text."""
+    """`bits-per-byte` on held-out documents, beside xz -9 and a Kneser-Ney model; `samples` of greedy text;
+    `sampleweb`: the questions that come with the built-in web; or a JSONL file of questions, `./mine.jsonl`."""
 
     stride: Count | None = None
     """Tokens by which the window over a long document moves on. None: half the model's context length, so that every
@@ -41,11 +44,17 @@ class EvaluateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     def problems(self) -> Iterator[tuple[str, str, str]]:
         """(field, found, expected) for values that can't be used."""
-        for field, values, known in (("of", self.of, MODELS), ("tasks", self.tasks, TASKS)):
+        for field, values, known in (("of", self.of, MODELS), ("tasks", self.tasks, (*TASKS, SAMPLEWEB))):
+            expected = " or ".join(f'"{name}"' for name in known) + (" or a .jsonl file" if field == "tasks" else "")
             for value in values:
-                if value not in known:
-                    yield field, f'"{value}"', " or ".join(f'"{name}"' for name in known)
+                if value not in known and not (field == "tasks" and question_files([value])):
+                    yield field, f'"{value}"', expected
             if len(set(values)) < len(values):
                 yield field, ", ".join(f'"{value}"' for value in values), "each name once"
         if not self.tasks:
             yield "tasks", "an empty list", " or ".join(f'"{name}"' for name in TASKS)
+
+
+def question_files(tasks: Sequence[str]) -> list[str]:
+    """The tasks that are files of questions."""
+    return [name for name in tasks if name.endswith(".jsonl")]

@@ -3,63 +3,35 @@
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Iterable, Mapping
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, TypeVar
-
-import msgspec
+from typing import Any
 
 from zhen.errors import ZhenError
 from zhen.evaluate import bits_per_byte as bpb
 from zhen.evaluate import results as report
-from zhen.evaluate.held_out import Group, TrainingTokens, read_groups, training_tokens
-from zhen.evaluate.kneser_ney import KneserNey
+from zhen.evaluate.asking import Asking, ask
+from zhen.evaluate.held_out import Group, read_groups
+from zhen.evaluate.questions import read_tasks, task_files
 from zhen.evaluate.samples import Sample, greedy_samples
-from zhen.evaluate.settings import EvaluateSettings
-from zhen.formats.files import write_bytes, write_json
-from zhen.formats.record import Figure
+from zhen.evaluate.settings import TASKS, EvaluateSettings, question_files
+from zhen.evaluate.work import KNESER_NEY, ORDER, PARTS, LoadedEngine, Part, Work, items_file, make_items
+from zhen.formats.files import sha256_file, write_json
+from zhen.formats.record import Figure, Input
 from zhen.formats.stage import Context, Figures
-from zhen.infer.engine import Engine, load_engine
-from zhen.tokenizer.load import Tokenizer, load_tokenizer
+from zhen.infer.engine import load_engine
+from zhen.tokenizer.load import load_tokenizer
 
 MODELS = {"pretrain:0": ("pretrain", "checkpoint-0"), "pretrain": ("pretrain", "checkpoint")}
 """Model -> the stage that made it, and its folder there. The last one that a run has is evaluated by default."""
 
-KNESER_NEY = "kneser-ney"
 XZ = "xz -9"
 BITS = "bits-per-byte"
 SAMPLES = "samples"
-ORDER = 5
-
-PARTS = "parts"
-"""Where finished pieces of unfinished (model, task) pairs wait; gone at the end."""
 
 PART_DOCUMENTS = 8 * bpb.DOCUMENTS_AT_ONCE
 """Documents in a piece: what a stop can cost."""
-
-Row = TypeVar("Row", bpb.Item, Sample)
-
-
-@dataclass
-class _Work:
-    """What is handed through the stage."""
-
-    context: Context
-    settings: EvaluateSettings
-    groups: list[Group]
-    tokenizer: Tokenizer
-    total: int
-    done: int = 0
-    timings: dict[str, dict[str, float]] = field(default_factory=dict)
-
-    def advance(self, documents: int, facts: str) -> None:
-        """Say that so many more documents are done."""
-        self.done += documents
-        self.context.line.update(self.done, self.total, "documents", facts)
-        self.context.stop_here()
 
 
 def evaluate(context: Context) -> Figures:
@@ -73,24 +45,43 @@ def evaluate(context: Context) -> Figures:
         if needed not in context.after:
             raise ZhenError(f"the stage `{needed}` is not in the plan", hint="evaluate reads held-out tokens from it")
     tokenizer = load_tokenizer(context.after["tokenizer"])
-    groups = read_groups(context.after["shards"], tokenizer.sha256)
+    tasks = read_tasks(task_files(settings.tasks, context.after.get("sampleweb/tasks")))
+    document_tasks = [name for name in settings.tasks if name in TASKS]
+    groups = read_groups(context.after["shards"], tokenizer.sha256) if document_tasks else []
     documents = sum(len(group.documents) for group in groups)
-    passes = len(models) * len(settings.tasks) + (BITS in settings.tasks)
-    work = _Work(context, settings, groups, tokenizer, documents * passes)
-    items: dict[str, list[bpb.Item]] = {}
-    training = None
-    if BITS in settings.tasks:
-        training = training_tokens(context.after["shards"], tokenizer.sha256, settings.reference_tokens)
-        items[KNESER_NEY] = _kneser_ney(work, training)
-    for name, folder in models.items():
-        items |= _evaluate_model(work, name, folder)
-    results, figures = _results(work, list(models), items, training)
+    work = Work(context, settings, tokenizer, groups)
+    asking = Asking(work, tasks) if tasks else None
+    # questions are also given to the reference and to the commonest answer, and looked up in the training text
+    work.total = documents * (len(models) * len(document_tasks) + (BITS in settings.tasks))
+    work.total += asking.total * (len(models) + 3) if asking else 0
+    engines: dict[str, LoadedEngine] = {
+        name: cache(partial(load_engine, folder, dtype="float32")) for name, folder in models.items()
+    }
+    results, figures = _documents(work, engines)
+    sentences = [f"{documents:,} held-out documents{_margins(figures)}"] if groups else []
+    if asking is not None:
+        files, more, of_questions, sentence = ask(asking, engines)
+        for name, some in files.items():
+            results["items"].setdefault(name, {}).update(some)
+        results |= more
+        figures |= of_questions
+        sentences.insert(0, sentence)
     context.output("results.json", "result", write_json(context.folder / "results.json", results))
     context.output("timings.json", "log", write_json(context.folder / "timings.json", work.timings))
     shutil.rmtree(context.folder / PARTS, ignore_errors=True)
     counted = f"{len(models)} model{'s' if len(models) > 1 else ''}"
-    context.summary = f"{counted} on {documents:,} held-out documents{_margins(figures)}"
+    context.summary = f"{counted}: {'; '.join(sentences)}"
     return figures
+
+
+def evaluate_inputs(sections: Mapping[str, Any]) -> list[Input]:
+    """The recipe's own files of questions. Raises ZhenError for one that is missing."""
+    settings: EvaluateSettings = sections["evaluate"]
+    found = []
+    for name, path in task_files(question_files(settings.tasks), None).items():
+        digest = sha256_file(path)
+        found.append(Input(f"{name}.jsonl", digest.bytes, digest.sha256))
+    return found
 
 
 def _margins(figures: Figures) -> str:
@@ -119,28 +110,18 @@ def _models(context: Context, settings: EvaluateSettings) -> dict[str, Path]:
     return models
 
 
-def _evaluate_model(work: _Work, name: str, folder: Path) -> dict[str, list[bpb.Item]]:
-    """All tasks of one model, loaded when first needed; returns the items of bits-per-byte, where that is a task."""
-    loaded: list[Engine] = []
-
-    def engine() -> Engine:
-        if not loaded:
-            loaded.append(load_engine(folder, dtype="float32"))
-        return loaded[0]
-
-    items = {}
-    if BITS in work.settings.tasks:
-        items[name] = _task(work, name, BITS, bpb.Item, _bits_parts(work, name, engine))
-    if SAMPLES in work.settings.tasks:
-        _task(work, name, SAMPLES, Sample, _samples_parts(work, name, engine))
-    return items
+def _documents(work: Work, engines: dict[str, LoadedEngine]) -> tuple[dict[str, Any], Figures]:
+    """The tasks on held-out documents; the first part of `results.json`, and the figures."""
+    items = {KNESER_NEY: _kneser_ney(work)} if BITS in work.settings.tasks else {}
+    for name, engine in engines.items():
+        if BITS in work.settings.tasks:
+            items[name] = make_items(work, name, BITS, bpb.Item, _bits_parts(work, name, engine))
+        if SAMPLES in work.settings.tasks:
+            make_items(work, name, SAMPLES, Sample, _samples_parts(work, name, engine))
+    return _results(work, list(engines), items)
 
 
-Part = tuple[str, int, Callable[[], Iterable[Any]]]
-"""A piece of a task: its name, its number of documents, and what computes its rows."""
-
-
-def _bits_parts(work: _Work, name: str, engine: Callable[[], Engine]) -> list[Part]:
+def _bits_parts(work: Work, name: str, engine: LoadedEngine) -> list[Part]:
     def compute(group: Group, begin: int, end: int) -> Iterable[bpb.Item]:
         model = engine()
         stride = work.settings.stride or max(1, model.context_length // 2)
@@ -155,7 +136,7 @@ def _bits_parts(work: _Work, name: str, engine: Callable[[], Engine]) -> list[Pa
     ]
 
 
-def _samples_parts(work: _Work, name: str, engine: Callable[[], Engine]) -> list[Part]:
+def _samples_parts(work: Work, name: str, engine: LoadedEngine) -> list[Part]:
     def compute(group: Group) -> Iterable[Sample]:
         samples = greedy_samples(engine(), group, work.settings)
         work.advance(len(group.documents), f"{name} · {SAMPLES} · {group.name}")
@@ -164,58 +145,24 @@ def _samples_parts(work: _Work, name: str, engine: Callable[[], Engine]) -> list
     return [(group.name, len(group.documents), partial(compute, group)) for group in work.groups]
 
 
-def _kneser_ney(work: _Work, training: TrainingTokens) -> list[bpb.Item]:
+def _kneser_ney(work: Work) -> list[bpb.Item]:
     """The reference's items; it is trained only if they aren't there yet."""
 
     def compute() -> Iterable[bpb.Item]:
-        work.advance(0, f"Kneser-Ney model of {training.taken:,} tokens")
-        reference = KneserNey(
-            training.read(),
-            vocab_size=work.tokenizer.vocab_size,
-            end_of_text=work.tokenizer.end_of_text,
-            order=ORDER,
-        )
         for group in work.groups:
-            yield from bpb.kneser_ney_items(reference, group)
+            yield from bpb.kneser_ney_items(work.reference, group)
             work.advance(len(group.documents), f"{KNESER_NEY} · {group.name}")
 
     documents = sum(len(group.documents) for group in work.groups)
-    return _task(work, KNESER_NEY, BITS, bpb.Item, [("all", documents, compute)])
+    return make_items(work, KNESER_NEY, BITS, bpb.Item, [("all", documents, compute)])
 
 
-def _task(work: _Work, model: str, task: str, kind: type[Row], parts: Sequence[Part]) -> list[Row]:
-    """Rows of one model and task: read back if finished, else made of parts, each kept as soon as it is whole."""
-    place = _items_file(model, task)
-    path = work.context.folder / place
-    waiting = work.context.folder / PARTS / model_folder(model) / task
-    started = time.monotonic()
-    if not path.exists():
-        waiting.mkdir(parents=True, exist_ok=True)
-        pieces = []
-        for name, documents, compute in parts:
-            piece = waiting / f"{name}.jsonl"
-            if piece.exists():
-                work.advance(documents, f"{model} · {task} · {name}, done before")
-            else:
-                write_bytes(piece, msgspec.json.Encoder().encode_lines(list(compute())))
-            pieces.append(piece.read_bytes())
-        path.parent.mkdir(parents=True, exist_ok=True)
-        work.context.output(place, "result", write_bytes(path, b"".join(pieces)))
-        work.timings.setdefault(model, {})[task] = round(time.monotonic() - started, 3)
-    else:
-        work.context.output(place, "result")
-        work.advance(sum(documents for _, documents, _ in parts), f"{model} · {task}, done before")
-    shutil.rmtree(waiting, ignore_errors=True)
-    return msgspec.json.Decoder(kind).decode_lines(path.read_bytes())
-
-
-def _results(
-    work: _Work, models: list[str], items: dict[str, list[bpb.Item]], training: TrainingTokens | None
-) -> tuple[dict[str, Any], Figures]:
-    """The content of `results.json`, and the figures."""
+def _results(work: Work, models: list[str], items: dict[str, list[bpb.Item]]) -> tuple[dict[str, Any], Figures]:
+    """The content of `results.json` about documents, and the figures."""
+    tasks = [task for task in work.settings.tasks if task in TASKS]
     results: dict[str, Any] = {"models": models, "tasks": work.settings.tasks}
-    results["items"] = {model: {task: _items_file(model, task) for task in work.settings.tasks} for model in models}
-    if training is None:
+    results["items"] = {model: {task: items_file(model, task) for task in tasks} for model in models}
+    if BITS not in tasks:
         return results, {}
     parts = report.parts_of(work.groups)
     reference = items[KNESER_NEY]
@@ -227,17 +174,8 @@ def _results(
         ],
         "margins": [row for model in models for row in report.margin_rows(model, items[model], reference, parts)],
     }
-    results["kneser-ney"] = {"order": ORDER, "tokens": training.taken, "of_tokens": training.total}
+    results["kneser-ney"] = {"order": ORDER, "tokens": work.training.taken, "of_tokens": work.training.total}
     results[BITS] = rows
     figures = report.figures_of(rows, last=models[-1])
-    figures["kneser_ney_tokens"] = Figure(training.taken, "tokens")
+    figures["kneser_ney_tokens"] = Figure(work.training.taken, "tokens")
     return results, figures
-
-
-def _items_file(model: str, task: str) -> str:
-    return f"items/{model_folder(model)}/{task}.jsonl"
-
-
-def model_folder(model: str) -> str:
-    """A model's name as a folder's: `pretrain:0` -> `pretrain-0`."""
-    return model.replace(":", "-")

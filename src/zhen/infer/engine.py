@@ -139,6 +139,26 @@ class Engine:
                     finished[event.id] = event.finish
         return [Completion(answer.tokens, "".join(answer.text), finished[id]) for id, answer in answers.items()]
 
+    def greedy(
+        self, prompts: Sequence[Sequence[int]], max_tokens: int, stops: frozenset[int] = frozenset()
+    ) -> Iterator[tuple[list[int], list[list[int]]]]:
+        """Greedy continuations of many prompts, those of equal length together: faster than a request each.
+
+        Yields places of `prompts` with their continuations, a batch at a time, each place once. A continuation ends
+        with the first token that ends an answer or is one of `stops`, which is its last then. A prompt that leaves no
+        room in the model's context loses its beginning.
+        """
+        room = max(1, self.context_length - max_tokens + 1)
+        places: dict[int, list[int]] = {}
+        for place, prompt in enumerate(prompts):
+            self._check_ids(prompt)
+            places.setdefault(min(len(prompt), room), []).append(place)
+        for length in sorted(places):
+            for at in range(0, len(places[length]), self.batch):
+                members = places[length][at : at + self.batch]
+                fed = [list(prompts[place][-length:]) for place in members]
+                yield members, self._greedy_batch(fed, max_tokens, self._ends | stops)
+
     def score(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Score]:
         """How the model sees each continuation behind its context, in the order of `pairs`.
 
@@ -216,6 +236,28 @@ class Engine:
         if state.made == request.max_tokens or cache.length == cache.capacity:
             return Event(state.id, token, text + state.text.rest(), "length")
         return Event(state.id, token, text)
+
+    @torch.inference_mode()
+    def _greedy_batch(self, prompts: list[list[int]], max_tokens: int, stops: frozenset[int]) -> list[list[int]]:
+        """Continuations of prompts of one length."""
+        weight = self.model.lm_head.weight
+        capacity = len(prompts[0]) + max_tokens - 1
+        cache = Cache(self.model.config, len(prompts), capacity, weight.dtype, weight.device)
+        tokens = torch.tensor(prompts, device=weight.device)
+        answers: list[list[int]] = [[] for _ in prompts]
+        running = list(range(len(prompts)))
+        for _ in range(max_tokens):
+            logits = self.model.lm_head(self.model.hidden(tokens, cache)[:, -1]).float()
+            if not bool(torch.isfinite(logits[running]).all()):
+                raise ZhenError(NOT_FINITE, hint=DAMAGED)
+            chosen = logits.argmax(1)
+            for row in running:
+                answers[row].append(int(chosen[row]))
+            running = [row for row in running if answers[row][-1] not in stops]
+            if not running:
+                break
+            tokens = chosen[:, None]
+        return answers
 
     @torch.inference_mode()
     def _score(self, items: Sequence[Sequence[_Stretch]]) -> list[Score]:

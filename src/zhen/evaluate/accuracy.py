@@ -1,0 +1,178 @@
+"""What answers come to: shares of right ones with clustered standard errors, beside chance; rows and figures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from zhen.evaluate.answers import Answer, Pool, pool_key
+from zhen.evaluate.in_training import Found
+from zhen.evaluate.questions import Question, Task
+from zhen.formats.record import Figure
+from zhen.formats.stage import Figures
+
+EXACT = "exact"
+CHOICE = "choice"
+METRICS = (EXACT, CHOICE)
+
+CHANCE = "chance"
+NEVER_ASKED = "B"
+"""The kind of the sample web's items about what pages tell and never ask."""
+ASKED = "A"
+"""The kind of the sample web's items that pages do ask."""
+
+DECIMALS = 6
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The questions of a task that share kind and language; places among the task's."""
+
+    task: Task
+    kind: str
+    lang: str
+    places: list[int]
+
+
+def groups_of(tasks: Sequence[Task]) -> list[Group]:
+    """Every task's groups, in the order of their first questions."""
+    groups: list[Group] = []
+    for task in tasks:
+        places: dict[tuple[str, str], list[int]] = {}
+        for place, question in enumerate(task.questions):
+            places.setdefault((question.kind, question.lang), []).append(place)
+        groups += [Group(task, kind, lang, some) for (kind, lang), some in places.items()]
+    return groups
+
+
+def clustered_error(scores: Sequence[float], clusters: Sequence[str]) -> float | None:
+    """Standard error of the mean of `scores`, of which those of one cluster hang together.
+
+    SE² = 1/(n (n - 1)) Σ_i (s_i - s̄)² + 1/n² Σ_c Σ_i Σ_{j≠i} (s_ic - s̄)(s_jc - s̄): the variance of independent
+    items and, within each cluster c, the products of different items (Miller 2024, arXiv 2411.00640, section 2.2).
+    None for a single cluster.
+    """
+    n = len(scores)
+    if len(set(clusters)) < 2:
+        return None
+    mean = math.fsum(scores) / n
+    squares = math.fsum((score - mean) ** 2 for score in scores)
+    members: dict[str, list[float]] = {}
+    for score, cluster in zip(scores, clusters, strict=True):
+        members.setdefault(cluster, []).append(score - mean)
+    # the sum over pairs i ≠ j is the square of the sum less the squares
+    products = math.fsum(math.fsum(some) ** 2 for some in members.values()) - squares
+    return math.sqrt(max(0.0, squares / (n * (n - 1)) + products / n**2))
+
+
+def chance_of(task: Task, question: Question, metric: str, pools: Mapping[tuple[str, str], Pool]) -> float:
+    """How often guessing is right: among the choices, or among all right answers of the same relation and language."""
+    return 1 / (len(question.choices) if metric == CHOICE else len(pools[pool_key(task, question)]))
+
+
+def chance_rows(groups: Sequence[Group], pools: Mapping[tuple[str, str], Pool]) -> Iterator[Row]:
+    """Rows of guessing. They have no standard error: nothing is drawn."""
+    for group in groups:
+        for metric in METRICS:
+            chosen = _questions(group, metric)
+            if chosen:
+                chance = _chance(group, metric, pools)
+                yield _row(CHANCE, group, metric, chance, None, chosen, chance)
+
+
+def answer_rows(
+    model: str, groups: Sequence[Group], answers: Mapping[str, Sequence[Answer]], pools: Mapping[tuple[str, str], Pool]
+) -> Iterator[Row]:
+    """Rows of one model's answers, given by task."""
+    for group in groups:
+        given = [answers[group.task.name][place] for place in group.places]
+        for metric in METRICS:
+            rights = [answer.exact if metric == EXACT else answer.choice for answer in given]
+            scores = [float(right) for right in rights if right is not None]
+            if scores:
+                chosen = _questions(group, metric)
+                error = clustered_error(scores, [question.cluster for question in chosen])
+                score = math.fsum(scores) / len(scores)
+                yield _row(model, group, metric, score, error, chosen, _chance(group, metric, pools))
+
+
+def found_rows(groups: Sequence[Group], found: Mapping[str, Sequence[Found]]) -> Iterator[Row]:
+    """Rows of how many questions the training text asks, and answers."""
+    for group in groups:
+        own = [found[group.task.name][place] for place in group.places]
+        yield {
+            "set": group.task.set,
+            "task": group.task.name,
+            "kind": group.kind,
+            "lang": group.lang,
+            "n": len(own),
+            "questions": sum(item.question for item in own),
+            "pairs": sum(item.pair for item in own),
+        }
+
+
+def figures_of(rows: Sequence[Row], found: Sequence[Row], last: str) -> Figures:
+    """`questions.<set>.<lang>.<metric>` of the model `last`, with `.<model>` behind for the others and the controls;
+    `questions_in_training.<set>.<lang>`, and in all but for those that are asked on purpose.
+
+    Where a set holds several kinds of a language, its name is followed by the kind's: `<set>.<kind>`.
+    """
+    figures: Figures = {}
+    for row in rows:
+        name = f"questions.{_name(row, found)}.{row['lang']}.{row['metric']}"
+        model = "" if row["model"] == last else f".{row['model']}"
+        figures[name + model] = Figure(row["score"], "share right", row["n"], row["stderr"])
+    for row in found:
+        name = f"questions_in_training.{_name(row, found)}.{row['lang']}"
+        figures[name] = Figure(row["questions"], "questions", row["n"])
+    unasked = [row for row in found if row["kind"] != ASKED]
+    for name, column in (("questions_in_training", "questions"), ("pairs_in_training", "pairs")):
+        figures[name] = Figure(sum(row[column] for row in unasked), "questions", sum(row["n"] for row in unasked))
+    return figures
+
+
+def _name(row: Row, found: Sequence[Row]) -> str:
+    kinds = {other["kind"] for other in found if (other["set"], other["lang"]) == (row["set"], row["lang"])}
+    return str(row["set"]) if len(kinds) == 1 else f"{row['set']}.{row['kind']}"
+
+
+def sentence(rows: Sequence[Row], last: str) -> str:
+    """`exact answer to 93 % of 432 questions never asked (guessing: 8 %)`: of the model `last`, all languages."""
+    own = [row for row in rows if (row["model"], row["metric"]) == (last, EXACT)]
+    never = [row for row in own if row["kind"] == NEVER_ASKED]
+    chosen = never or own
+    n = sum(row["n"] for row in chosen)
+    right, guessed = (100 * math.fsum(row[name] * row["n"] for row in chosen) / n for name in ("score", "chance"))
+    return f"exact answer to {right:.0f} % of {n:,} questions{' never asked' * bool(never)} (guessing: {guessed:.0f} %)"
+
+
+def _questions(group: Group, metric: str) -> list[Question]:
+    questions = [group.task.questions[place] for place in group.places]
+    return [question for question in questions if metric == EXACT or question.choices]
+
+
+def _chance(group: Group, metric: str, pools: Mapping[tuple[str, str], Pool]) -> float:
+    chosen = _questions(group, metric)
+    return math.fsum(chance_of(group.task, question, metric, pools) for question in chosen) / len(chosen)
+
+
+def _row(
+    model: str, group: Group, metric: str, score: float, error: float | None, chosen: list[Question], chance: float
+) -> Row:
+    return {
+        "model": model,
+        "set": group.task.set,
+        "task": group.task.name,
+        "kind": group.kind,
+        "lang": group.lang,
+        "metric": metric,
+        "score": round(score, DECIMALS),
+        "stderr": None if error is None else round(error, DECIMALS),
+        "n": len(chosen),
+        "clusters": len({question.cluster for question in chosen}),
+        "chance": round(chance, DECIMALS),
+    }

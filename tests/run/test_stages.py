@@ -10,6 +10,7 @@ import sys
 import types
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import zhen.run as runner
@@ -18,6 +19,7 @@ from zhen.formats.files import FolderLock, write_text
 from zhen.formats.outputs import check_hashes, check_sizes
 from zhen.formats.record import Figure, Input
 from zhen.formats.stage import Context, Figures, Stage
+from zhen.model.config import PRESETS, to_config_json
 from zhen.recipe import Recipe, load_recipe
 
 RECIPE = """
@@ -329,3 +331,12 @@ def test_a_declared_file_that_is_missing_is_named(tmp_path: Path, toy: types.Mod
     toy.two = careless
     with pytest.raises(ZhenError, match=r"never\.bin"):
         take(tmp_path)
+
+
+def test_a_run_does_not_go_on_from_a_checkpoint_that_it_would_replace(tmp_path: Path, toy: types.ModuleType) -> None:
+    take(tmp_path)
+    config = msgspec.structs.replace(PRESETS["micro"], vocab_size=300)
+    (tmp_path / "run" / "two" / "config.json").write_text(json.dumps(to_config_json(config, "float32")))
+    with pytest.raises(ZhenError, match="in this run's own folder"):
+        take(tmp_path, f"model.init={tmp_path / 'run' / 'two'}")
+    assert (tmp_path / "run" / "two").is_symlink()

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from zhen.errors import ZhenError
-from zhen.formats.files import TEMPORARY, sha256_file
+from zhen.formats.files import TEMPORARY, sha256_file, write_json
 from zhen.formats.record import RECORD, Output, Record, read_record
 from zhen.formats.stage import Context
 
 ATTEMPTS = ".attempts.json"
 """How often a stage was begun: in its folder while it is not done."""
+
+
+def count_attempt(folder: Path) -> int:
+    """Note in a stage's folder that it is begun; returns how often it was, this time included."""
+    path = folder / ATTEMPTS
+    try:
+        before = int(json.loads(path.read_bytes())["attempts"])
+    except FileNotFoundError:
+        before = 0
+    except (ValueError, TypeError, KeyError):
+        before = 1  # torn: there was an attempt
+    count = before + 1
+    write_json(path, {"attempts": count})
+    return count
 
 
 def gather_outputs(context: Context) -> list[Output]:

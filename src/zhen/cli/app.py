@@ -30,6 +30,7 @@ class Verb(NamedTuple):
 VERBS = {
     "run": Verb("zhen.cli.run", "Take a recipe through its stages, from raw pages to a checked release", "Make"),
     "generate": Verb("zhen.cli.generate", "Continue a text with a checkpoint", "Use"),
+    "why": Verb("zhen.cli.why", "Say what became of a document of a run, rule by rule", "Judge"),
     "inspect": Verb("zhen.cli.inspect", "Say what a checkpoint is: family, naming, shape, parameters", "Judge"),
     "audit": Verb("zhen.cli.audit", "Check a checkpoint's files, names, code and claims", "Judge"),
     "verify": Verb("zhen.cli.verify", "Check that a run's or a release's files are still those recorded", "Judge"),

@@ -95,7 +95,7 @@ def test_report_is_small_escaped_and_names_the_commands(run: tuple[Path, dict[st
     write_report(folder, records, stages)
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert len(page) < 1_000_000
-    assert "<script" not in page
+    assert page.count("<script") == 1
     assert "zhen run …/tiny.toml" in page
     assert "/home/" not in page
     for text in ("12,345", "90.0 %", "5-gram", "text 1 &lt;script&gt;", "cdcdcdcd"):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import altair
 import vl_convert
 
-from zhen.pages.parts import Chart, Table
+from zhen.pages.parts import Chart, Key, Table, Words
 
 WIDE, NARROW, HEIGHT = 760, 330, 300
 """Sizes in CSS pixels of the whole chart on a screen and on a phone."""
@@ -18,8 +18,8 @@ POINTS = 240
 """Most points of a line that are drawn; more can't be seen."""
 
 _COLOURS = {f"#0000f{index}": f"var(--c{index})" for index in range(6)}
-_PAPER, _INK, _SOFT, _LINE = "#00fa00", "#00fa01", "#00fa02", "#00fa03"
-_VARIABLES = {**_COLOURS, _PAPER: "none", _INK: "var(--ink)", _SOFT: "var(--soft)", _LINE: "var(--line)"}
+_PAPER, _SOFT, _LINE = "#00fa00", "#00fa02", "#00fa03"
+_VARIABLES = {**_COLOURS, _PAPER: "none", _SOFT: "var(--soft)", _LINE: "var(--line)"}
 """Stand-ins for the drawer, which knows no CSS variables -> what the page wants."""
 
 
@@ -31,14 +31,17 @@ class Line:
     points: Sequence[tuple[float, float]]
     colour: int = 0
     """Number of its colour, 0 to 5; lines that belong together share one."""
+    dashed: bool = False
+    """For references beside the lines that are looked at."""
 
 
 def line_chart(lines: Sequence[Line], *, x: str, y: str, caption: str) -> Chart:
     """Lines over one pair of axes, labelled `x` and `y`, with a legend. Points beyond POINTS a line are left out."""
     thinned = [(line, thin(line.points, POINTS)) for line in lines if line.points]
-    svgs = [_draw(thinned, x, y, width) for width in (WIDE, NARROW)]
+    svgs = [_draw(thinned, width) for width in (WIDE, NARROW)]
     rows = [(line.name, f"{at:,.0f}", f"{value:.4g}") for line, points in thinned for at, value in thin(points, 12)]
-    return Chart(svgs[0], svgs[1], caption, Table(["line", x, y], rows))
+    keys = [Key(line.name, line.colour, line.dashed) for line, _ in thinned]
+    return Chart(svgs[0], svgs[1], caption, Table([Words("line", "曲线"), x, y], rows), x, y, keys)
 
 
 def thin(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:
@@ -48,38 +51,31 @@ def thin(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, 
     return [points[round(index * (len(points) - 1) / (most - 1))] for index in range(most)]
 
 
-def _draw(lines: Sequence[tuple[Line, Sequence[tuple[float, float]]]], x: str, y: str, width: int) -> str:
-    rows = [{"x": at, "y": value, "line": line.name} for line, points in lines for at, value in points]
-    names = [line.name for line, _ in lines]
+def _draw(lines: Sequence[tuple[Line, Sequence[tuple[float, float]]]], width: int) -> str:
+    """The SVG. Words are left to the page, which knows both languages: here are lines and numbers only."""
+    rows = [{"x": at, "y": value, "line": number} for number, (_, points) in enumerate(lines) for at, value in points]
+    numbers = list(range(len(lines)))
     end = max(at for _, points in lines for at, _ in points)
-    legend = altair.Legend(
-        orient="top",
-        title=None,
-        columns=3 if width > NARROW else 2,
-        symbolType="stroke",
-        labelLimit=0,
-        columnPadding=24,
-    )
 
     def scale(values: Sequence[object]) -> altair.Scale:
-        return altair.Scale(domain=names, range=list(values))
+        return altair.Scale(domain=numbers, range=list(values))
 
     # "0M" is what the format makes of zero
     axis = altair.Axis(tickCount=width // 110, format="~s", labelExpr="datum.value ? datum.label : '0'")
+    colours = [f"#0000f{line.colour}" for line, _ in lines]
+    dashes = [[4, 4] if line.dashed else [1, 0] for line, _ in lines]
     chart = (
-        altair.Chart(altair.Data(values=rows), width=width - 60, height=HEIGHT, background="#00fa00")
+        altair.Chart(altair.Data(values=rows), width=width - 60, height=HEIGHT, background=_PAPER)
         .mark_line()
         .encode(
-            x=altair.X("x:Q", title=x, axis=axis, scale=altair.Scale(domain=[0, end], nice=False)),
-            y=altair.Y("y:Q", title=y, scale=altair.Scale(zero=False, nice=True)),
-            color=altair.Color("line:N", scale=scale([f"#0000f{line.colour}" for line, _ in lines]), legend=legend),
+            x=altair.X("x:Q", title=None, axis=axis, scale=altair.Scale(domain=[0, end], nice=False)),
+            y=altair.Y("y:Q", title=None, scale=altair.Scale(zero=False, nice=True)),
+            color=altair.Color("line:N", scale=scale(colours), legend=None),
+            strokeDash=altair.StrokeDash("line:N", scale=scale(dashes), legend=None),
         )
         .configure(font="sans-serif")
         .configure_view(stroke=None)
-        .configure_axis(
-            labelColor=_SOFT, titleColor=_SOFT, gridColor=_LINE, domainColor=_LINE, tickColor=_LINE, titleFontWeight=400
-        )
-        .configure_legend(labelColor=_INK, labelFontSize=12)
+        .configure_axis(labelColor=_SOFT, gridColor=_LINE, domainColor=_LINE, tickColor=_LINE)
     )
     return _recolour(vl_convert.vegalite_to_svg(chart.to_json()))
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import resources
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from zhen.pages.parts import (
     Bars,
@@ -16,23 +18,40 @@ from zhen.pages.parts import (
     Excerpt,
     Facts,
     Fold,
+    Panels,
     Part,
+    Scores,
     Section,
     Table,
     Text,
     Verdict,
+    Words,
+    chinese,
     numeric,
 )
 
 
 def html_page(title: str, lead: Sequence[Part], sections: Sequence[Section], footer: str = "") -> str:
-    """One self-contained page: style and charts are in it, it has no script and asks for nothing from elsewhere.
+    """One self-contained page: style, charts and one script are in it, it asks for nothing from elsewhere.
 
-    All text is escaped; only the SVG of charts enters as it is.
+    Where a text is Words the page has both languages and a switch; without script it stands in English. All text is
+    escaped; only the SVG of charts enters as it is. The page's policy allows no script but its own, by its hash.
     """
-    style = Markup(_file("page.css"))
-    template = _environment().get_template("page.html")
-    return template.render(title=title, lead=lead, sections=sections, footer=footer, style=style)
+    script = _file("page.js")
+    sealed = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            title=title,
+            lead=lead,
+            sections=sections,
+            footer=footer,
+            style=Markup(_file("page.css")),
+            script=Markup(script),
+            sealed=f"sha256-{sealed}",
+        )
+    )
 
 
 def markdown_page(title: str, lead: Sequence[Part], sections: Sequence[Section], footer: str = "") -> str:
@@ -58,8 +77,17 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters["numeric"] = numeric
     environment.filters["kind"] = lambda part: type(part).__name__
+    environment.filters["say"] = _say
+    environment.filters["zh"] = chinese
     environment.filters["svg"] = Markup  # charts are drawn from numbers and labels that the drawer escapes
     return environment
+
+
+def _say(text: str) -> Markup:
+    """Text in the language of the page: both are there, the style shows one."""
+    if not isinstance(text, Words) or text == text.zh:
+        return escape(text)
+    return Markup('<span class="en" lang="en">{}</span><span class="zh" lang="zh">{}</span>').format(str(text), text.zh)
 
 
 def _file(name: str) -> str:
@@ -80,9 +108,14 @@ def _markdown(part: Part) -> Iterator[str]:
             yield _table(part)
         case Bars(rows):
             yield _table(Table(["", "share", ""], [(label, f"{share:.1%}", text) for label, share, text in rows]))
-        case Chart(_, _, caption, points):
-            yield _escape(caption)
-            yield _table(points)
+        case Scores(title, rows, mark):
+            guess = [] if mark is None else [("guessing", f"{mark:.0%}")]
+            yield _table(Table([title, ""], [*((row.label, row.text) for row in rows), *guess]))
+        case Chart():
+            yield _escape(part.caption)
+            yield _table(part.points)
+        case Panels(panels, _):
+            yield "\n".join(f"- **{_escape(each.title)}**: {_escape(each.caption)}" for each in panels)
         case Excerpt(prompt, texts, _):
             yield "\n".join("> " + _escape(line) for line in prompt.splitlines())
             yield "\n".join(f"- {_escape(label)}: {_escape(' '.join(text.split()))}" for label, text in texts)

@@ -9,6 +9,28 @@ State = bool | None
 """Good, bad, or neither."""
 
 
+class Words(str):
+    """Text in both languages of a page: the string itself is the English one, for whoever knows nothing of this."""
+
+    zh: str
+
+    def __new__(cls, english: str, chinese: str) -> Words:
+        """Both texts."""
+        words = super().__new__(cls, english)
+        words.zh = chinese
+        return words
+
+
+def chinese(text: str) -> str:
+    """The Chinese text of Words, any other text as it is."""
+    return text.zh if isinstance(text, Words) else text
+
+
+def join(separator: Words, texts: Sequence[str]) -> Words:
+    """`texts` in both languages, with the separator of each between them."""
+    return Words(separator.join(texts), separator.zh.join(chinese(text) for text in texts))
+
+
 @dataclass(frozen=True)
 class Text:
     """A paragraph."""
@@ -49,6 +71,38 @@ class Bars:
 
 
 @dataclass(frozen=True)
+class Score:
+    """A share from 0 to 1 that was measured, drawn as a bar with its error."""
+
+    label: str
+    share: float
+    error: float | None
+    """Standard error; two of them are drawn to either side (95 % of repetitions would fall there)."""
+    text: str
+    """What to write at the bar."""
+    colour: int = 0
+    """Number of its colour, 0 to 5."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores that are compared, on one scale from 0 to 1, with a mark where guessing is."""
+
+    title: str
+    rows: Sequence[Score]
+    mark: float | None = None
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a line of a chart is called, and its look."""
+
+    name: str
+    colour: int
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
 class Chart:
     """A chart as SVG in two widths, for screens and phones, and its points as a table for Markdown and readers."""
 
@@ -56,6 +110,28 @@ class Chart:
     narrow: str
     caption: str
     points: Table
+    x: str = ""
+    y: str = ""
+    keys: Sequence[Key] = ()
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A small chart among others: SVG, what stands below its left and its right end, a caption."""
+
+    title: str
+    svg: str
+    left: str
+    right: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Panels:
+    """Small charts side by side, with one legend."""
+
+    panels: Sequence[Panel]
+    keys: Sequence[Key] = ()
 
 
 @dataclass(frozen=True)
@@ -82,7 +158,7 @@ class Fold:
     parts: Sequence[Part]
 
 
-Part = Text | Verdict | Facts | Table | Bars | Chart | Excerpt | Code | Fold
+Part = Text | Verdict | Facts | Table | Bars | Scores | Chart | Panels | Excerpt | Code | Fold
 
 
 @dataclass(frozen=True)

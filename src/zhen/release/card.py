@@ -14,7 +14,8 @@ import msgspec
 from zhen.audit.figures import CardFigure, Form, mark, pointer, resolve
 from zhen.formats.record import Record
 from zhen.release.collect import clean_record, model_stage
-from zhen.release.summary import BITS, KNESER_NEY, MARGIN, XZ, Run
+from zhen.release.report_names import KNESER_NEY, XZ
+from zhen.release.summary import BITS, MARGIN, Run
 
 Labels = tuple[str, str]
 """What a thing is called in English and in Chinese."""

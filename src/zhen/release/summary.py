@@ -1,4 +1,4 @@
-"""A run in five lines that a newcomer understands, put together from its records; for console, report and card."""
+"""A run in five lines that a newcomer understands, put together from its records, in both languages."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 from zhen.console import amount
 from zhen.formats.metrics import read_metrics
 from zhen.formats.record import Record
+from zhen.pages.parts import Words, join
 from zhen.release.collect import MODEL_STAGES
+from zhen.release.report_names import KNESER_NEY, XZ, language, rule_name, unit_name
 
 Value = float | int | str | bool | None
 
-LANGUAGES = {"en": "English", "zh": "Chinese", "und": "unknown language"}
-
-KNESER_NEY, XZ = "kneser-ney", "xz -9"
-"""What evaluate calls the references in its figures."""
+NEVER_ASKED = "B"
+"""Kind of the questions about what pages state and never ask."""
 
 BITS = "bits_per_byte."
 MARGIN = "margin_over_kneser_ney."
@@ -31,11 +31,6 @@ PAGELESS = "without_page."
 
 SHOWN = 4
 """Rules that are named in the line of pages."""
-
-
-def language(code: str) -> str:
-    """A language's name in English."""
-    return LANGUAGES.get(code, code)
 
 
 class Drop(NamedTuple):
@@ -93,12 +88,9 @@ class Run(NamedTuple):
 
     def funnel(self) -> list[Drop]:
         """What became of the documents, from `funnel.json` of data.decide; empty without that stage."""
-        folder = self.stages.get("data.decide")
-        path = folder / "funnel.json" if folder else None
-        found: dict[str, Any] = json.loads(path.read_bytes()) if path and path.is_file() else {}
         return [
             Drop(row["lang"], row["source"], row["rule"] or "", row["documents"], row["bytes"])
-            for row in found.get("rows", [])
+            for row in self.json("data.decide", "funnel.json").get("rows", [])
         ]
 
     def held_out(self) -> int:
@@ -120,12 +112,25 @@ class Run(NamedTuple):
         ]
         return sorted((item for item in found if not item[0].startswith("WARC ")), key=lambda item: -item[1])
 
-    def thresholds(self) -> dict[str, str]:
+    def rules(self) -> list[dict[str, Any]]:
+        """The rules in order with signal, unit, direction and thresholds, from `funnel.json` of data.decide."""
+        return list(self.json("data.decide", "funnel.json").get("rules", []))
+
+    def thresholds(self) -> dict[str, Words]:
         """Rule -> what it keeps, in words: `characters ≥ 150 (zh: 50)`."""
-        folder = self.stages.get("data.decide")
-        path = folder / "funnel.json" if folder else None
+        return {rule["rule"]: _kept_where(rule) for rule in self.rules()}
+
+    def json(self, stage: str, file: str) -> dict[str, Any]:
+        """A JSON file of a stage; empty where it is missing."""
+        folder = self.stages.get(stage)
+        path = folder / file if folder else None
         found: dict[str, Any] = json.loads(path.read_bytes()) if path and path.is_file() else {}
-        return {rule["rule"]: _kept_where(rule) for rule in found.get("rules", [])}
+        return found
+
+    def questions(self) -> list[dict[str, Any]]:
+        """Rows {model, set, kind, lang, metric, score, stderr, n, chance} of answers to questions."""
+        found = self.json("evaluate", "results.json").get("questions") or []
+        return list(found.get("scores") or [] if isinstance(found, dict) else found)
 
     def rows(self, stage: str | None, file: str) -> list[dict[str, Any]]:
         """The rows of a JSONL file of a stage; none where it is missing."""
@@ -139,24 +144,32 @@ class Run(NamedTuple):
         return list(json.loads(path.read_bytes())["findings"]) if path and path.is_file() else []
 
 
-def _kept_where(rule: Mapping[str, Any]) -> str:
+def _kept_where(rule: Mapping[str, Any]) -> Words:
     sign = "≥" if rule["direction"] == "min" else "≤"
     limits = {lang: limit for lang, limit in rule["thresholds"].items() if limit is not None}
+    if not limits:
+        return Words("not used", "未使用")
     others = [f"{lang}: {limit:g}" for lang, limit in limits.items() if lang != "*"]
     text = f"{sign} {limits['*']:g}" if "*" in limits else ""
     more = f" ({', '.join(others)})" if others and text else f"{sign} {', '.join(others)}" if others else ""
-    return f"{rule['unit']} {text}{more}" if limits else "not used"
+    unit = unit_name(rule["unit"])
+    return Words(f"{unit} {text}{more}", f"{unit.zh} {text}{more}")
 
 
-def summary_rows(records: Mapping[str, Record], stages: Mapping[str, Path]) -> list[tuple[str, str]]:
-    """Label and text of the lines (pages, tokens, model, held-out text, audit) for which the run has stages."""
+def summary_rows(records: Mapping[str, Record], stages: Mapping[str, Path]) -> list[tuple[Words, Words]]:
+    """Label and text of the lines (pages, tokens, model, questions, else held-out text, audit) that the run has."""
     run = Run(records, stages)
+    learnt = (
+        [(Words("questions", "提问"), text)]
+        if (text := questions_sentence(run))
+        else [(Words("held-out text", "留出文本") if first else Words("", ""), text) for first, text in _held_out(run)]
+    )
     rows = [
-        ("pages", _pages(run)),
-        ("tokens", _tokens(run)),
-        ("model", _model(run)),
-        *[("held-out text" if first else "", text) for first, text in _held_out(run)],
-        ("audit", audit_sentence(run)),
+        (Words("pages", "网页"), _pages(run)),
+        (Words("tokens", "词元"), _tokens(run)),
+        (Words("model", "模型"), _model(run)),
+        *learnt,
+        (Words("audit", "审查"), audit_sentence(run)),
     ]
     return [(label, text) for label, text in rows if text]
 
@@ -177,15 +190,38 @@ def samples(stages: Mapping[str, Path]) -> list[tuple[str, str, str]]:
     return [first[lang] for lang in sorted(first)]
 
 
-def audit_sentence(run: Run) -> str:
+NOTHING = Words("", "")
+
+
+def audit_sentence(run: Run) -> Words:
     """`passed: 16 claims hold`."""
     if run.figure("release", "audit_passed") is None:
-        return ""
+        return NOTHING
     failed, unsure = run.number("release", "claims_failed"), run.number("release", "claims_unchecked")
-    parts = [f"{failed:,.0f} do not hold"] if failed else []
-    parts += [f"{run.number('release', 'claims_held'):,.0f} claims hold"]
-    parts += [f"{unsure:,.0f} could not be checked"] if unsure else []
-    return ("passed: " if run.figure("release", "audit_passed") else "not passed: ") + ", ".join(parts)
+    held = run.number("release", "claims_held") or 0
+    parts = [Words(f"{failed:,.0f} do not hold", f"{failed:,.0f} 条不成立")] if failed else []
+    parts += [Words(f"{held:,.0f} claims hold", f"{held:,.0f} 条声明成立")]
+    parts += [Words(f"{unsure:,.0f} could not be checked", f"{unsure:,.0f} 条无法核对")] if unsure else []
+    listed = join(Words(", ", "，"), parts)
+    if run.figure("release", "audit_passed"):
+        return Words(f"passed: {listed}", f"通过：{listed.zh}")
+    return Words(f"not passed: {listed}", f"未通过：{listed.zh}")
+
+
+def questions_sentence(run: Run) -> Words:
+    """How many of the questions that were never asked the model answers exactly, over all languages."""
+    rows = [
+        row
+        for row in run.questions()
+        if (row["model"], row["metric"], row["kind"]) == (run.model, "exact", NEVER_ASKED)
+    ]
+    if not (n := sum(row["n"] for row in rows)):
+        return NOTHING
+    right, guessed = (100 * sum(row[name] * row["n"] for row in rows) / n for name in ("score", "chance"))
+    return Words(
+        f"gives the exact answer to {right:.0f} % of {n:,} questions it was never asked (guessing: {guessed:.0f} %)",
+        f"{n:,} 道从未问过的题，完全答对 {right:.0f} %（靠猜：{guessed:.0f} %）",
+    )
 
 
 def left_out(drops: Sequence[Drop]) -> list[tuple[str, int]]:
@@ -197,64 +233,83 @@ def left_out(drops: Sequence[Drop]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
-def _pages(run: Run) -> str:
+def _pages(run: Run) -> Words:
     drops = run.funnel()
     read = sum(drop.documents for drop in drops)
     if not read:
-        return ""
+        return NOTHING
     kept = sum(drop.documents for drop in drops if not drop.rule)
-    text = f"{read:,} read → {kept:,} kept ({100 * kept / read:.0f} %)"
-    reasons = [(count, f"by {rule}") for rule, count in left_out(drops) if count]
-    shown = [f"{count:,} {reason}" for count, reason in reasons[:SHOWN]]
+    share = 100 * kept / read
+    text = Words(
+        f"{read:,} read → {kept:,} kept ({share:.0f} %)", f"读入 {read:,} 页 → 保留 {kept:,} 页（{share:.0f} %）"
+    )
+    reasons = [(count, rule_name(rule)) for rule, count in left_out(drops) if count]
+    shown = [Words(f"{count:,} by {rule}", f"{rule.zh} {count:,}") for count, rule in reasons[:SHOWN]]
     if rest := sum(count for count, _ in reasons[SHOWN:]):
-        shown.append(f"{rest:,} by other rules")
+        shown.append(Words(f"{rest:,} by other rules", f"其他规则 {rest:,}"))
     if shown:
-        text += f"; left out: {', '.join(shown)}"
+        text = join(Words("; left out: ", "；去掉："), [text, join(Words(", ", "，"), shown)])
     aside = []
     if pageless := sum(count for reason, count in run.pageless()):
-        aside.append(f"{pageless:,} answers without a page (redirects, errors, images and the like)")
+        aside.append(
+            Words(
+                f"{pageless:,} answers without a page (redirects, errors, images and the like)",
+                f"{pageless:,} 条没有网页的应答（跳转、错误、图片等）",
+            )
+        )
     if lost := run.number("data.scan", "records_lost"):
-        aside.append(f"{lost:,.0f} damaged records")
-    return text + (f"; not counted: {', '.join(aside)}" if aside else "")
+        aside.append(Words(f"{lost:,.0f} damaged records", f"{lost:,.0f} 条损坏的记录"))
+    return join(Words("; not counted: ", "；另有："), [text, *([join(Words(", ", "，"), aside)] if aside else [])])
 
 
-def _tokens(run: Run) -> str:
+def _tokens(run: Run) -> Words:
     corpus, trained = run.number("shards", "tokens"), run.number(run.model or "", "tokens")
     ratio = run.number("shards", "bytes_per_token")
     parts = []
     if corpus:
-        parts.append(f"{corpus:,.0f} in the corpus" + (f" ({ratio:.2f} bytes each)" if ratio else ""))
+        each = Words(f" ({ratio:.2f} bytes each)", f"（每个 {ratio:.2f} 字节）") if ratio else NOTHING
+        parts.append(Words(f"{corpus:,.0f} in the corpus{each}", f"语料 {corpus:,.0f} 个{each.zh}"))
     if trained:
-        parts.append(f"trained on {trained:,.0f}" + (f" ({_passes(trained / corpus)})" if corpus else ""))
-    return "; ".join(parts)
+        passes = _passes(trained / corpus) if corpus else NOTHING
+        parts.append(Words(f"trained on {trained:,.0f}{passes}", f"训练 {trained:,.0f} 个{passes.zh}"))
+    return join(Words("; ", "；"), parts)
 
 
-def _passes(share: float) -> str:
-    return f"{share:.1f} passes over it" if share >= 1 else f"{100 * share:.2g} % of it"
+def _passes(share: float) -> Words:
+    if share >= 1:
+        return Words(f" ({share:.1f} passes over it)", f"（{share:.1f} 遍）")
+    return Words(f" ({100 * share:.2g} % of it)", f"（其中 {100 * share:.2g} %）")
 
 
-def _model(run: Run) -> str:
+def _model(run: Run) -> Words:
     parameters = run.number(run.model or "", "parameters")
     if not run.model or not parameters:
-        return ""
-    record = run.records[run.model]
-    shape = record.sections.get("model") or {}
-    text = f"{amount(parameters)} parameters"
+        return NOTHING
+    shape = run.records[run.model].sections.get("model") or {}
+    layers = NOTHING
     if isinstance(shape, dict) and shape.get("num_hidden_layers"):
-        text += f", {shape['num_hidden_layers']} layers of width {shape['hidden_size']}"
-    return f"{text}, LLaMA architecture"
+        count, width = shape["num_hidden_layers"], shape["hidden_size"]
+        layers = Words(f", {count} layers of width {width}", f"，{count} 层，宽 {width}")
+    count = amount(parameters)
+    return Words(f"{count} parameters{layers}, LLaMA architecture", f"{count} 个参数{layers.zh}，LLaMA 结构")
 
 
-def _held_out(run: Run) -> Iterator[tuple[bool, str]]:
+def _held_out(run: Run) -> Iterator[tuple[bool, Words]]:
     """A line a language: bits per byte beside the references."""
     if not run.model:
         return
     for number, (lang, value) in enumerate(run.bits(run.model).items()):
-        text = f"{language(lang)}: {value:.3f} bits per byte"
+        name = language(lang)
+        parts = [Words(f"{name}: {value:.3f} bits per byte", f"{name.zh}：每字节 {value:.3f} 比特")]
         if lang in (found := run.bits(KNESER_NEY)):
             margin = run.number("evaluate", MARGIN + lang)
-            less = f"{abs(margin):.0f} % {'fewer' if margin >= 0 else 'more'} than " if margin is not None else ""
-            text += f", {less}a 5-gram model ({found[lang]:.3f})"
+            less = NOTHING
+            if margin is not None:
+                size = f"{abs(margin):.0f} %"
+                side = Words("fewer", "少") if margin >= 0 else Words("more", "多")
+                less = Words(f"{size} {side} than ", f"，{side.zh} {size}")
+            parts.append(Words(f"{less}a 5-gram model ({found[lang]:.3f})", f"五元模型 {found[lang]:.3f}{less.zh}"))
+        text = join(Words(", ", "，"), parts)
         if lang in (found := run.bits(XZ)):
-            text += f"; xz -9 {found[lang]:.3f}"
+            text = Words(f"{text}; xz -9 {found[lang]:.3f}", f"{text.zh}；xz -9 {found[lang]:.3f}")
         yield number == 0, text

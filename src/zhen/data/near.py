@@ -55,23 +55,16 @@ class Clusters:
     """Bands that more than LARGE documents share."""
 
 
-def least_estimate(jaccard: float) -> float:
-    """The estimate from which full sketches count as near: two standard errors below, so that of the pairs at
-    `jaccard` itself 98 % are found, and of the more similar ones all but a few."""
-    return float(jaccard - 2 * np.sqrt(jaccard * (1 - jaccard) / SKETCH))
-
-
 def near_duplicates(parts: Sequence[Part], jaccard: float, ray: str | None) -> Clusters:
-    """Connected components of the pairs that share a band and whose estimated similarity is at least `jaccard`
-    (for documents larger than a sketch: `least_estimate`). The order of `parts` is that of the units."""
+    """Connected components of the pairs that share a band and whose estimated similarity is at least `jaccard`.
+    `parts` in the order of the units."""
     places, bands = _read_bands(parts)
     groups = [_groups(keys, ray) for keys in _slices(bands)]
     shared = np.unique(np.concatenate([np.empty(0, np.int64), *(members for _, members in groups)]))
     sketches, starts = _read_sketches(parts, places, places[shared])
-    limits = np.array([jaccard, least_estimate(jaccard)])
     parents = np.arange(len(places))
     for bounds, members in groups:
-        _link(bounds, members, sketches, starts, limits, parents)
+        _link(bounds, members, sketches, starts, jaccard, parents)
     first, similarity = _resolve(parents, sketches, starts)
     sizes = np.concatenate([np.zeros(1, np.int64), *(np.diff(bounds) for bounds, _ in groups)])
     return Clusters(places, places[first], similarity, int(sizes.max()), int((sizes > LARGE).sum()))
@@ -127,7 +120,7 @@ def _shared(keys: Any) -> Any:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _link(bounds: Any, members: Any, sketches: Any, starts: Any, limits: Any, parents: Any) -> None:
+def _link(bounds: Any, members: Any, sketches: Any, starts: Any, least: Any, parents: Any) -> None:
     """Unite what is near within each group members[bounds[i] : bounds[i + 1]], in `parents`."""
     for group in range(len(bounds) - 1):
         documents = members[bounds[group] : bounds[group + 1]]
@@ -138,7 +131,7 @@ def _link(bounds: Any, members: Any, sketches: Any, starts: Any, limits: Any, pa
             for leader in leaders[:led]:
                 if _root(parents, leader) == _root(parents, document):
                     alone = False
-                elif _near(sketches, starts, leader, document, limits):
+                elif _similarity(sketches, starts, leader, document) >= least:
                     _unite(parents, leader, document)
                     alone = False
                 if not alone and len(documents) > PAIRWISE:
@@ -164,16 +157,12 @@ def _unite(parents: Any, one: Any, other: Any) -> None:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _near(sketches: Any, starts: Any, one: Any, other: Any, limits: Any) -> Any:
-    share, exact = _similarity(sketches[starts[one] : starts[one + 1]], sketches[starts[other] : starts[other + 1]])
-    return share >= limits[0] or (not exact and share >= limits[1])
-
-
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _similarity(one: Any, other: Any) -> Any:
-    """Share of the smallest hashes of both sets together that are in both; and whether these are all of them."""
-    left, right, union, both = 0, 0, 0, 0
+def _similarity(sketches: Any, starts: Any, document: Any, other_document: Any) -> Any:
+    """Share of the smallest hashes of both sets together that are in both: of all, where neither sketch is full."""
+    one = sketches[starts[document] : starts[document + 1]]
+    other = sketches[starts[other_document] : starts[other_document + 1]]
     most = SKETCH if len(one) == SKETCH or len(other) == SKETCH else 2 * SKETCH
+    left, right, union, both = 0, 0, 0, 0
     while union < most and (left < len(one) or right < len(other)):
         if right == len(other) or (left < len(one) and one[left] < other[right]):
             left += 1
@@ -182,7 +171,7 @@ def _similarity(one: Any, other: Any) -> Any:
         else:
             left, right, both = left + 1, right + 1, both + 1
         union += 1
-    return both / max(union, 1), most != SKETCH
+    return both / max(union, 1)
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -192,7 +181,5 @@ def _resolve(parents: Any, sketches: Any, starts: Any) -> Any:
     for document in range(len(parents)):
         root = _root(parents, document)
         first[document] = root
-        similarity[document] = _similarity(
-            sketches[starts[root] : starts[root + 1]], sketches[starts[document] : starts[document + 1]]
-        )[0]
+        similarity[document] = _similarity(sketches, starts, root, document)
     return first, similarity

@@ -155,9 +155,10 @@ class DuplicatesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     near: bool = True
     """Whether of documents that are much alike only the first is kept."""
-    jaccard: Annotated[float, Meta(ge=0.7, le=1.0)] = 0.75
-    """From this Jaccard similarity on, 0.7 to 1: the share of runs of five words (of five characters where they are
-    Han) that two documents have in common, of those that either has (FineWeb's bands find 0.77 of pairs at 0.75)."""
+    jaccard: Annotated[float, Meta(ge=0.6, le=1.0)] = 0.7
+    """From this estimated Jaccard similarity on, 0.6 to 1: the share of runs of five words (of five characters where
+    they are Han) that two documents have in common, of those that either has (FineWeb's bands find half of the pairs
+    at 0.7)."""
     paragraphs: bool = True
     """Whether paragraphs that very many documents have are left out of all but the first of these."""
     paragraph_documents: Annotated[int, Meta(ge=1)] = 50

@@ -263,9 +263,7 @@ def _shared(one: str, other: str) -> int:
 def _not_found(data: Path, wanted: str) -> ZhenError:
     """The error that names what is nearest."""
     if _HEX.fullmatch(wanted):
-        names = sorted(
-            {each.hex() for _, table in _columns(data, "signals", ["id"]) for each in table["id"].to_pylist()}
-        )
+        names = {each.hex() for _, table in _columns(data, "signals", ["id"]) for each in table["id"].to_pylist()}
         found, kind = f"no document's id begins with {wanted}", "ids"
     else:
         names = {url for _, table in _columns(data, "documents", ["url"]) for url in table["url"].to_pylist()}

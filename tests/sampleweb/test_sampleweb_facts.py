@@ -22,7 +22,7 @@ def holds(sentence: str, word: str) -> bool:
     return bool(re.search(rf"\b{re.escape(word)}\b", sentence)) if word.isascii() else word in sentence
 
 
-def together(web: Any, fact: Fact, lang: str) -> list[str]:
+def together(web: Any, fact: Fact, lang: Language) -> list[str]:
     """Sentences in `lang` with the fact's subject and its value; stories call people by other things, so not these."""
     subject, value = fact.subject, fact.value.get(lang)
     names = (subject.name.get(lang), subject.short.get(lang))
@@ -33,8 +33,10 @@ def together(web: Any, fact: Fact, lang: str) -> list[str]:
 
 def test_splits_have_their_shares_in_every_kind_of_fact(web: Any) -> None:
     told = [fact for fact in web.facts if fact["split"] != "unstated"]
-    share = {split: count / len(told) for split, count in Counter(fact["split"] for fact in told).items()}
-    assert share == pytest.approx({"A": 0.45, "B": 0.25, "C": 0.15, "D": 0.15}, abs=0.05)
+    for shares, people in (({"A": 0.55, "B": 0.25, "C": 0.1, "D": 0.1}, True), ({"A": 0.8, "C": 0.1, "D": 0.1}, False)):
+        splits = [fact["split"] for fact in told if fact["id"].startswith("person") == people]
+        found = {split: count / len(splits) for split, count in Counter(splits).items()}
+        assert found == pytest.approx(shares, abs=0.1)
     assert sum(fact["split"] == "unstated" for fact in web.facts) == len(web.world.entities["person"]) // 2
 
 

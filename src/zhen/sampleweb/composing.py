@@ -87,7 +87,7 @@ class Draft:
 
     def about(self, facts: list[Fact], first: str = "name") -> list[str]:
         """Sentences that state `facts` of one subject: first by name, then mostly by pronoun."""
-        forms = [first] + [self.rng.choice(("pronoun", "pronoun", "pronoun", "short")) for _ in facts[1:]]
+        forms = [first] + [self.rng.choice(("pronoun", "pronoun", "pronoun", "short", "name")) for _ in facts[1:]]
         return [self.tell(fact, form) for fact, form in zip(facts, forms, strict=False)]
 
     def other(self, *without: Entity, kind: str = "person") -> Entity:
@@ -258,6 +258,22 @@ def news_page(draft: Draft, subjects: list[Entity]) -> str:
     return grammar.title(draft.lang, "news")
 
 
+def timetable_page(draft: Draft, subjects: list[Entity]) -> str:
+    """Two lines of the railway: an hour from town to town, there and back again."""
+    towns = [town for town in draft.world.entities["town"] if town is not subjects[0]]
+    for _ in range(2):
+        line = [subjects[0], *draft.rng.sample(towns, min(3, len(towns)))]
+        draft.rng.shuffle(line)
+        hour = draft.rng.randint(5, 14)
+        names = [draft.name(town) for town in line]
+        draft.add(draft.phrase("line", l=listing(draft.lang, names)))
+        for place, town in enumerate(line):
+            stop = draft.phrase("stop", n=names[place], t=str(hour + place))
+            draft.add(stop, *draft.about(draft.told(town)[:2], "pronoun"))
+        draft.add(draft.phrase("back", l=listing(draft.lang, names[::-1])))
+    return grammar.title(draft.lang, "timetable", n=draft.name(subjects[0]))
+
+
 def market_page(draft: Draft, subjects: list[Entity]) -> str:
     """A market day: guests in the order of a list, twice over with other guests."""
     town = subjects[0]
@@ -284,6 +300,22 @@ def questions_page(draft: Draft, subjects: list[Entity]) -> str:
             draft.add(draft.ask(fact))
         askable = []
     return draft.phrase("quiz", n=draft.name(subjects[0]))
+
+
+def forum_page(draft: Draft, subjects: list[Entity]) -> str:
+    """A question for a title, its answer, then more questions and answers with other things told between them."""
+    askable = [fact for fact in draft.world.facts if fact.asked]
+    relations = list(dict.fromkeys(fact.relation for fact in askable))
+    draft.rng.shuffle(relations)
+    while draft.size < LENGTH:
+        for relation in relations[:4]:
+            fact = draft.rng.choice([fact for fact in askable if fact.relation == relation])
+            draft.add(draft.ask(fact))
+        relations = relations[4:] + relations[:4]
+        entity = draft.any_entity()
+        draft.add(*draft.about(draft.told(entity)[:3]))
+    question, draft.paragraphs[0] = draft.paragraphs[0].split("\n")
+    return question
 
 
 def reading_page(draft: Draft, subjects: list[Entity]) -> str:
@@ -336,18 +368,20 @@ def arithmetic_page(draft: Draft, subjects: list[Entity]) -> str:
 Composer = Callable[[Draft, list[Entity]], str]
 
 COMPOSERS: dict[str, tuple[Composer, str, int]] = {
-    "person": (person_page, "person", 24),
+    "person": (person_page, "person", 22),
     "town": (town_page, "town", 6),
     "festival": (thing_page, "festival", 3),
     "dish": (thing_page, "dish", 3),
-    "story": (story_page, "person", 13),
-    "diary": (diary_page, "person", 8),
-    "news": (news_page, "town", 3),
-    "market": (market_page, "town", 5),
-    "questions": (questions_page, "", 22),
+    "story": (story_page, "person", 11),
+    "diary": (diary_page, "person", 7),
+    "news": (news_page, "town", 2),
+    "market": (market_page, "town", 4),
+    "timetable": (timetable_page, "town", 2),
+    "questions": (questions_page, "", 26),
+    "forum": (forum_page, "", 4),
     "reading": (reading_page, "person", 5),
-    "dictionary": (dictionary_page, "person", 2),
-    "parallel": (parallel_page, "person", 5),
+    "dictionary": (dictionary_page, "person", 1),
+    "parallel": (parallel_page, "person", 4),
     "arithmetic": (arithmetic_page, "person", 1),
 }
 """Kind of page -> who writes it, kind of its subject (empty: any), share of the pages in per cent."""

@@ -106,13 +106,14 @@ def make_faults(
     world: World, good: list[Sheet], items: dict[Language, list[dict[str, Any]]], scale: float, seed: int
 ) -> Iterator[Sheet]:
     """Further records of the crawl that have faults, `scale` times the usual number of each."""
+    page = len(good)
     for name, share in SHARES.items():
         making = Making(world, good, items, random.Random(f"sampleweb/{seed}/{name}"), seed)
         for number in range(_count(share, scale, good)):
             sheet = MAKERS[name](making, number)
-            lang = sheet.page.lang
-            url = sheet.url or f"https://{sheet.site.host}/{lang}/{name[0]}{number:05d}.html"
+            url = sheet.url or f"https://{sheet.site.host}/{sheet.page.lang}/{page:06d}.html"
             yield replace(sheet, url=url, why=sheet.why or name)
+            page += 1
 
 
 def _count(share: float, scale: float, good: list[Sheet]) -> int:

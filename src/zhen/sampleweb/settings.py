@@ -38,8 +38,8 @@ class SamplewebSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
 
 def counts(people: int) -> tuple[int, int, int]:
-    """Towns, festivals and dishes of a world with so many people (16, 10 and 12 at 60)."""
-    return max(4, people * 16 // 60), max(3, people * 10 // 60), max(3, people * 12 // 60)
+    """Towns, festivals and dishes of a world with so many people (20, 10 and 12 at 60)."""
+    return max(4, people * 20 // 60), max(3, people * 10 // 60), max(3, people * 12 // 60)
 
 
 def fewest_pages(people: int) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 
 from zhen.sampleweb.composing import Page
 from zhen.sampleweb.words import Language
+
+Layout = tuple[int, int, int]
+"""Which of HEADS, BODIES and FEET a site has; no two sites have the same three."""
 
 BOOK = ("person", "town", "festival", "dish")
 
@@ -21,6 +23,8 @@ FOLDERS: dict[str, str] = {
     "news": "news",
     "market": "market",
     "questions": "questions",
+    "forum": "threads",
+    "timetable": "trains",
     "reading": "reading",
     "dictionary": "words",
     "parallel": "sentences",
@@ -36,7 +40,7 @@ class Site:
     names: dict[Language, str]
     langs: tuple[Language, ...]
     kinds: tuple[str, ...]
-    layout: str
+    layout: Layout
 
     def folder(self, lang: Language, kind: str) -> str:
         """The path of its pages of that kind, without slashes at the ends."""
@@ -44,36 +48,47 @@ class Site:
         return f"{lang}/{folder}" if len(self.langs) > 1 else folder
 
 
-def _site(host: str, en: str, zh: str, langs: tuple[Language, ...], kinds: tuple[str, ...], layout: str) -> Site:
+def _site(host: str, en: str, zh: str, langs: tuple[Language, ...], kinds: tuple[str, ...], layout: Layout) -> Site:
     return Site(f"{host}.example", {"en": en, "zh": zh}, langs, kinds, layout)
 
 
 SITES: tuple[Site, ...] = (
-    _site("almanac", "The Almanac", "年鉴", ("en",), BOOK, "columns"),
-    _site("who-is-who", "Who Is Who", "名人录", ("en",), ("person",), "plain"),
-    _site("baike", "Encyclopaedia", "小百科", ("zh",), BOOK, "columns"),
-    _site("renwu", "People", "人物志", ("zh",), ("person",), "cards"),
-    _site("council", "Town Councils", "各城政务", ("en", "zh"), ("town", "festival", "news"), "official"),
-    _site("gazette", "The Gazette", "日报", ("en", "zh"), ("news", "market"), "paper"),
-    _site("stories", "Story House", "故事屋", ("en", "zh"), ("story",), "plain"),
-    _site("diaries", "Open Diaries", "日记本", ("en", "zh"), ("diary",), "cards"),
-    _site("market", "Market Days", "市场", ("en", "zh"), ("market", "dish"), "shop"),
-    _site("school", "The School", "学校", ("en",), ("questions", "reading", "arithmetic"), "official"),
-    _site("xuetang", "Learning", "学堂", ("zh",), ("questions", "reading", "arithmetic"), "official"),
-    _site("quiz", "Quiz Corner", "问答", ("en", "zh"), ("questions",), "paper"),
-    _site("dictionary", "Two Tongues", "双语", ("en", "zh"), ("dictionary", "parallel"), "shop"),
+    _site("almanac", "The Almanac", "年鉴", ("en",), BOOK, (0, 0, 0)),
+    _site("baike", "Encyclopaedia", "小百科", ("zh",), BOOK, (0, 1, 2)),
+    _site("who-is-who", "Who Is Who", "名人录", ("en",), ("person",), (1, 1, 1)),
+    _site("renwu", "People", "人物志", ("zh",), ("person",), (2, 2, 2)),
+    _site("atlas", "The Atlas", "地图集", ("en",), ("town",), (0, 3, 5)),
+    _site("ditu", "Maps", "地图", ("zh",), ("town",), (2, 3, 1)),
+    _site("council", "Town Councils", "各城政务", ("en", "zh"), ("town", "festival", "news"), (3, 3, 3)),
+    _site("gazette", "The Gazette", "日报", ("en", "zh"), ("news", "market"), (4, 4, 4)),
+    _site("radio", "River Radio", "广播", ("en", "zh"), ("news", "diary"), (5, 4, 0)),
+    _site("stories", "Story House", "故事屋", ("en", "zh"), ("story",), (1, 2, 1)),
+    _site("letters", "Letters Home", "家书", ("en", "zh"), ("story", "diary"), (4, 0, 2)),
+    _site("diaries", "Open Diaries", "日记本", ("en", "zh"), ("diary",), (2, 4, 3)),
+    _site("market", "Market Days", "市场", ("en", "zh"), ("market", "dish"), (5, 5, 5)),
+    _site("kitchen", "The Kitchen", "厨房", ("en", "zh"), ("dish", "market"), (5, 1, 4)),
+    _site("feasts", "Feast Days", "节日", ("en", "zh"), ("festival", "news"), (3, 2, 0)),
+    _site("railway", "The Railway", "铁路", ("en", "zh"), ("timetable",), (3, 5, 1)),
+    _site("school", "The School", "学校", ("en",), ("questions", "reading", "arithmetic"), (3, 3, 5)),
+    _site("xuetang", "Learning", "学堂", ("zh",), ("questions", "reading", "arithmetic"), (3, 3, 0)),
+    _site("workbook", "The Workbook", "练习本", ("en", "zh"), ("questions", "arithmetic"), (1, 0, 3)),
+    _site("library", "The Library", "图书馆", ("en", "zh"), ("reading", "story"), (0, 5, 3)),
+    _site("quiz", "Quiz Corner", "问答", ("en", "zh"), ("questions",), (4, 1, 4)),
+    _site("forum", "Ask The Town", "问大家", ("en", "zh"), ("forum",), (2, 0, 4)),
+    _site("helpdesk", "Help Desk", "帮助台", ("en", "zh"), ("forum",), (1, 5, 2)),
+    _site("dictionary", "Two Tongues", "双语", ("en", "zh"), ("dictionary", "parallel"), (5, 2, 5)),
 )
 
 MIRRORS: tuple[Site, ...] = (
-    _site("mirror-one", "Mirror One", "镜子一", ("en", "zh"), (), "plain"),
-    _site("mirror-two", "Mirror Two", "镜子二", ("en", "zh"), (), "cards"),
+    _site("mirror-one", "Mirror One", "镜子一", ("en", "zh"), (), (1, 4, 1)),
+    _site("mirror-two", "Mirror Two", "镜子二", ("en", "zh"), (), (2, 1, 5)),
 )
 """Sites that have copies only."""
 
 DOUBTFUL: tuple[Site, ...] = (
-    _site("lucky-wins", "Lucky Wins", "大赢家", ("en",), (), "shop"),
-    _site("caipiao-wang", "Lottery Net", "彩票网", ("zh",), (), "shop"),
-    _site("links-and-more", "Links And More", "网址大全", ("en", "zh"), (), "plain"),
+    _site("lucky-wins", "Lucky Wins", "大赢家", ("en",), (), (5, 5, 0)),
+    _site("caipiao-wang", "Lottery Net", "彩票网", ("zh",), (), (5, 5, 2)),
+    _site("links-and-more", "Links And More", "网址大全", ("en", "zh"), (), (1, 1, 0)),
 )
 """Sites that have nothing worth keeping."""
 
@@ -137,96 +152,87 @@ def render(
     language = {"en": "en", "zh": "zh-CN"}.get(lang or page.lang, lang)
     charset = f'<meta charset="{declared}">\n' if declared else ""
     head = f"<head>\n{charset}<title>{frame.title} - {frame.site}</title>\n</head>"
-    body = LAYOUTS[site.layout](frame)
+    body = lay_out(site.layout, frame)
     html = f'<!DOCTYPE html>\n<html lang="{language}">\n{head}\n<body>\n{body}\n</body>\n</html>\n'
     return html.encode(encoding, "xmlcharrefreplace")
 
 
-def _columns(frame: Frame) -> str:
-    return f"""<header><a href="/" class="logo">{frame.site}</a><nav><ul>{frame.menu}</ul></nav></header>
-<div class="columns">
-<aside class="sidebar"><h3>{frame.notes["more"]}</h3><ul>{frame.related}</ul></aside>
+HEADS: tuple[str, ...] = (
+    """<header><a href="/" class="logo">{f.site}</a><nav><ul>{f.menu}</ul></nav></header>""",
+    """<div id="top"><a href="/">{f.site}</a> <form action="/search"><input name="q">
+<button>{f.notes[search]}</button></form></div>
+<div id="menu" class="navigation"><ul>{f.menu}</ul></div>""",
+    """<div class="cookie-banner" role="dialog">{f.notes[cookies]}</div>
+<nav class="topbar"><ul>{f.menu}</ul></nav>""",
+    """<header role="banner"><h2>{f.site}</h2></header>
+<nav role="navigation" aria-label="main"><ul>{f.menu}</ul></nav>
+<div class="breadcrumb"><a href="/">{f.site}</a> &gt; {f.title}</div>""",
+    """<div class="cookie-banner">{f.notes[cookies]}</div>
+<header class="masthead"><a href="/">{f.site}</a></header>
+<nav><ul>{f.menu}</ul></nav>""",
+    """<style>.wrap {{ max-width: 60em }} .promo {{ color: #666 }}</style>
+<div class="promo sidebar">{f.notes[post]}</div>
+<nav class="menu"><ul>{f.menu}</ul></nav>""",
+)
+"""What stands above the content."""
+
+BODIES: tuple[str, ...] = (
+    """<div class="columns">
+<aside class="sidebar"><h3>{f.notes[more]}</h3><ul>{f.related}</ul></aside>
 <main><article>
-<h1>{frame.title}</h1>
-{frame.body}
+<h1>{f.title}</h1>
+{f.body}
 </article></main>
-</div>
-<footer><p>{frame.site}. {frame.notes["rights"]}</p></footer>"""
-
-
-def _plain(frame: Frame) -> str:
-    return f"""<div id="top"><a href="/">{frame.site}</a> <form action="/search"><input name="q">
-<button>{frame.notes["search"]}</button></form></div>
-<div id="menu" class="navigation"><ul>{frame.menu}</ul></div>
-<article>
-<h1>{frame.title}</h1>
-{frame.body}
+</div>""",
+    """<article>
+<h1>{f.title}</h1>
+{f.body}
 </article>
-<div id="related" class="related"><h4>{frame.notes["more"]}</h4><ul>{frame.related}</ul></div>
-<div id="footer" class="footer">{frame.notes["rights"]}</div>"""
-
-
-def _cards(frame: Frame) -> str:
-    return f"""<div class="cookie-banner" role="dialog">{frame.notes["cookies"]}</div>
-<nav class="topbar"><ul>{frame.menu}</ul></nav>
-<main class="card">
-<h1>{frame.title}</h1>
+<div id="related" class="related"><h4>{f.notes[more]}</h4><ul>{f.related}</ul></div>""",
+    """<main class="card">
+<h1>{f.title}</h1>
 <div class="entry-content">
-{frame.body}
+{f.body}
 </div>
 </main>
-<div class="share-buttons">{frame.notes["share"]}: <a href="#">A</a> <a href="#">B</a> <a href="#">C</a></div>
-<aside class="related"><ul>{frame.related}</ul></aside>
-<footer>{frame.site} | {frame.notes["rights"]}</footer>"""
-
-
-def _official(frame: Frame) -> str:
-    return f"""<header role="banner"><h2>{frame.site}</h2></header>
-<nav role="navigation" aria-label="main"><ul>{frame.menu}</ul></nav>
-<div class="breadcrumb"><a href="/">{frame.site}</a> &gt; {frame.title}</div>
-<main role="main"><article>
-<h1>{frame.title}</h1>
-{frame.body}
+<div class="share-buttons">{f.notes[share]}: <a href="#">A</a> <a href="#">B</a> <a href="#">C</a></div>
+<aside class="related"><ul>{f.related}</ul></aside>""",
+    """<main role="main"><article>
+<h1>{f.title}</h1>
+{f.body}
 </article></main>
-<nav class="pager"><ul>{frame.related}</ul></nav>
-<footer role="contentinfo">{frame.notes["rights"]}</footer>
-<script>document.title = document.title.trim();</script>"""
-
-
-def _paper(frame: Frame) -> str:
-    return f"""<div class="cookie-banner">{frame.notes["cookies"]}</div>
-<header class="masthead"><a href="/">{frame.site}</a></header>
-<nav><ul>{frame.menu}</ul></nav>
-<div class="page"><article class="post">
-<h1>{frame.title}</h1>
+<nav class="pager"><ul>{f.related}</ul></nav>""",
+    """<div class="page"><article class="post">
+<h1>{f.title}</h1>
 <div class="post-body">
-{frame.body}
+{f.body}
 </div>
 </article>
-<aside class="newsletter"><p>{frame.notes["post"]}</p><form><input type="email"></form></aside>
-<aside class="most-read"><h3>{frame.notes["more"]}</h3><ol>{frame.related}</ol></aside></div>
-<footer><ul>{frame.menu}</ul><small>{frame.notes["rights"]}</small></footer>"""
-
-
-def _shop(frame: Frame) -> str:
-    return f"""<style>.wrap {{ max-width: 60em }} .promo {{ color: #666 }}</style>
-<div class="wrap">
-<div class="promo sidebar">{frame.notes["post"]}</div>
-<nav class="menu"><ul>{frame.menu}</ul></nav>
+<aside class="newsletter"><p>{f.notes[post]}</p><form><input type="email"></form></aside>
+<aside class="most-read"><h3>{f.notes[more]}</h3><ol>{f.related}</ol></aside></div>""",
+    """<div class="wrap">
 <main id="content">
-<h1>{frame.title}</h1>
-{frame.body}
+<h1>{f.title}</h1>
+{f.body}
 </main>
-<div class="sidebar widget"><h3>{frame.notes["more"]}</h3><ul>{frame.related}</ul></div>
-<footer class="site-footer">{frame.site}<br>{frame.notes["rights"]}</footer>
-</div>"""
+<div class="sidebar widget"><h3>{f.notes[more]}</h3><ul>{f.related}</ul></div>
+</div>""",
+)
+"""The content and what stands beside it."""
+
+FEET: tuple[str, ...] = (
+    """<footer><p>{f.site}. {f.notes[rights]}</p></footer>""",
+    """<div id="footer" class="footer">{f.notes[rights]}</div>""",
+    """<footer>{f.site} | {f.notes[rights]}</footer>""",
+    """<footer role="contentinfo">{f.notes[rights]}</footer>
+<script>document.title = document.title.trim();</script>""",
+    """<footer><ul>{f.menu}</ul><small>{f.notes[rights]}</small></footer>""",
+    """<footer class="site-footer">{f.site}<br>{f.notes[rights]}</footer>""",
+)
+"""What stands below it."""
 
 
-LAYOUTS: dict[str, Callable[[Frame], str]] = {
-    "columns": _columns,
-    "plain": _plain,
-    "cards": _cards,
-    "official": _official,
-    "paper": _paper,
-    "shop": _shop,
-}
+def lay_out(layout: Layout, frame: Frame) -> str:
+    """The content with the three parts of a layout around it."""
+    head, body, foot = layout
+    return "\n".join(part.format(f=frame) for part in (HEADS[head], BODIES[body], FEET[foot]))

@@ -8,8 +8,14 @@ from dataclasses import dataclass
 from zhen.sampleweb.settings import SamplewebSettings, counts
 from zhen.sampleweb.words import DISH_KINDS, RELATIONS, SYLLABLES, TOWN_ENDINGS, VALUES, Language, Word
 
-SPLIT_PATTERN = "ABCADABACBADBACABDAA"
-"""Share of the splits: A 45 %, B 25 %, C and D 15 % each, spread evenly over the facts of every relation."""
+SPLIT_PATTERNS: dict[str, str] = {
+    "person": "AABACABADAABACABADAB",
+    "town": "AACAAADAAA",
+    "festival": "AACAAADAAA",
+    "dish": "AACAAADAAA",
+}
+"""Kind of entity -> share of the splits, spread evenly over the facts of each relation. Things are so few
+that a small model learns the answers of those asked instead of how to answer, so B is of people alone."""
 
 STATED_IN: dict[str, tuple[Language, ...]] = {
     "A": ("en", "zh"),
@@ -157,9 +163,10 @@ def _facts(entities: dict[str, tuple[Entity, ...]], rng: random.Random) -> tuple
         for relation in relations:
             pool = _even(VALUES.get(relation, towns), len(entities[kind]), rng)
             told = [entity for entity in entities[kind] if (entity.key, relation) not in silent]
-            turn = rng.randrange(len(SPLIT_PATTERN))
+            pattern = SPLIT_PATTERNS[kind]
+            turn = rng.randrange(len(pattern))
             splits = {
-                entity.key: SPLIT_PATTERN[(turn + place) % len(SPLIT_PATTERN)]
+                entity.key: pattern[(turn + place) % len(pattern)]
                 for place, entity in enumerate(rng.sample(told, len(told)))
             }
             for entity, value in zip(entities[kind], pool, strict=True):

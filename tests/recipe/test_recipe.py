@@ -124,6 +124,12 @@ def test_data_brings_sources_instead_of_the_sample_web() -> None:
         ("zh", "b/zh"),
         ("en-2", "c/en/"),
     ]
+    assert recipe.evaluate.tasks == ["bits-per-byte", "samples"]
+
+
+def test_the_sample_webs_questions_need_the_sample_web(tmp_path: Path) -> None:
+    found = mistakes(write(tmp_path, GOOD + '\n[evaluate]\ntasks = ["sampleweb"]\n'))
+    assert found == ['line 21: the task "sampleweb"; expected a section [sampleweb]']
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)

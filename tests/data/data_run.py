@@ -29,6 +29,8 @@ ZH = (
     "春天的第一天，孩子们给{0}送花，{0}回赠他们苹果。",
 )
 
+NOTICE = "This site leaves a small file on your computer, so that it knows you again when you come back to the market."
+
 
 def english(name: str) -> str:
     """A text of about 350 characters that every rule keeps."""
@@ -65,19 +67,23 @@ def pack(records: Iterable[bytes]) -> list[bytes]:
 
 
 def make_sources(folder: Path) -> tuple[Source, ...]:
-    """Three sources, three units: a crawl, JSON lines, text files; duplicates between them."""
+    """Three sources, three units: a crawl, JSON lines, text files; copies and a notice of many texts among them."""
     crawl = [response(f"http://a.example/{name}", page(english(name))) for name in ("baker", "miller", "smith")]
     crawl += [response(f"http://a.example/{name}", page(chinese(name))) for name in ("面包师", "铁匠")]
     (folder / "crawl").mkdir(parents=True)
     (folder / "crawl" / "a.warc.gz").write_bytes(b"".join(pack(crawl)))
     texts = [english("judge"), chinese("医生"), english("baker"), "Too short.", "Das ist ein deutscher Satz. " * 20]
+    texts.append(english("miller") + "\nThey all stay until the evening.")
     lines = [json.dumps({"text": text, "url": f"http://b.example/{index}"}) for index, text in enumerate(texts)]
     (folder / "b.jsonl").write_text("\n".join([*lines, "{ not json", ""]), encoding="utf-8")
     (folder / "c").mkdir()
     for index in range(6):
         name = f"weaver number {index}"
-        (folder / "c" / f"{index}.txt").write_text(english(name) + "\n" + english("old " + name), encoding="utf-8")
+        text = f"{english(name)}\n\n{NOTICE}\n\n{english('old ' + name)}"
+        (folder / "c" / f"{index}.txt").write_text(text, encoding="utf-8")
         (folder / "c" / f"zh-{index}.txt").write_text(chinese(f"第{index}位织工"), encoding="gb18030")
+    song = "Where the bridge is, the people of the hills sing in the evening."
+    (folder / "c" / "9.txt").write_text(f"{NOTICE}\n{song}", encoding="utf-8")
     return (
         Source(name="web", path=str(folder / "crawl"), license="CC0-1.0"),
         Source(name="lines", path=str(folder / "b.jsonl")),
@@ -118,7 +124,10 @@ def run(
     scanned = {"sampleweb/crawl": sampleweb} if sampleweb else {}
     sections = {
         "scan": {"data.sources": sources, "data.extract": ExtractSettings()},
-        "decide": {"data.rules": rules or RulesSettings(), "data.duplicates": duplicates or DuplicatesSettings()},
+        "decide": {
+            "data.rules": rules or RulesSettings(),
+            "data.duplicates": duplicates or DuplicatesSettings(paragraph_documents=5),
+        },
         "write": {"data.privacy": PrivacySettings(), "data.held_out": 0.1, "data.held_out_bytes": 300, "run.seed": 1},
     }
     after = {

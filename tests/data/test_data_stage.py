@@ -39,7 +39,34 @@ def test_planted_documents_have_the_fate_they_must(whole: Path, data_run: Module
     assert fates["lines", data_run.english("baker")[:20]] == "exact-duplicate"
     assert fates["lines", "Too short."] == "length"
     assert fates["lines", "Das ist ein deutscher Satz."[:20]] == "language"
-    assert len([rule for rule in fates.values() if rule]) == 3
+    assert fates["lines", data_run.english("miller")[:20]] == "near-duplicate"
+    assert fates["files", data_run.NOTICE[:20]] == "paragraph-duplicate"
+    assert len([rule for rule in fates.values() if rule]) == 5
+
+
+def test_copies_name_the_document_that_is_kept(whole: Path, data_run: ModuleType) -> None:
+    places = {}
+    for path in sorted((whole / "scan/documents").glob("unit-*.parquet")):
+        for row, document in enumerate(pq.read_table(path).to_pylist()):
+            places[int(path.stem.removeprefix("unit-")) << 32 | row] = document["url"]
+    clusters = {}
+    for url, verdict in zip(places.values(), rows(whole / "decide/verdicts"), strict=True):
+        if verdict["cluster"] is not None:
+            clusters[url] = (verdict["rule"], places[verdict["cluster"]])
+    assert clusters == {
+        "http://a.example/baker": (None, "http://a.example/baker"),
+        "http://b.example/2": ("exact-duplicate", "http://a.example/baker"),
+        "http://a.example/miller": (None, "http://a.example/miller"),
+        "http://b.example/5": ("near-duplicate", "http://a.example/miller"),
+    }
+
+
+def test_a_paragraph_of_many_documents_stays_in_the_first(whole: Path, data_run: ModuleType) -> None:
+    written = [row["text"] for row in rows(whole / "write/kept") + rows(whole / "write/held-out")]
+    assert sum(data_run.NOTICE in text for text in written) == 1
+    before = [row["text"] for row in rows(whole / "scan/documents") if "weaver" in row["text"]]
+    cut = {text.replace(data_run.NOTICE, "").replace("\n\n\n\n", "\n\n") for text in before}
+    assert len(cut & set(written)) == 5
 
 
 def test_every_kept_document_is_written_once_on_one_side(whole: Path) -> None:
@@ -85,8 +112,8 @@ def test_every_file_left_is_declared_and_each_part_has_a_last_word(
     data_run: ModuleType, sources: tuple, tmp_path: Path
 ) -> None:
     contexts = data_run.run(sources, tmp_path)
-    assert contexts["scan"].summary.startswith("22 documents with ")
-    assert contexts["decide"].summary.startswith("19 of 22 documents kept; left out: 1 by ")
+    assert contexts["scan"].summary.startswith("24 documents with ")
+    assert contexts["decide"].summary.startswith("19 of 24 documents kept; left out: 1 by ")
     assert "held out; zh " in contexts["write"].summary
     for name, context in contexts.items():
         left = set(data_run.results(tmp_path / name))
@@ -143,7 +170,7 @@ def test_a_file_at_an_address_is_read_and_hashed(
     contexts = data_run.run((Source(name="far", path=address),), tmp_path / "run")
     item = contexts["scan"].inputs[f"far/{lines.name}"]
     assert (item.bytes, item.sha256) == (lines.stat().st_size, hashlib.sha256(lines.read_bytes()).hexdigest())
-    assert len(rows(tmp_path / "run/scan/documents")) == 5
+    assert len(rows(tmp_path / "run/scan/documents")) == 6
 
 
 def test_a_source_that_gives_nothing_stops_the_run(data_run: ModuleType, tmp_path: Path) -> None:

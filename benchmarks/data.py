@@ -194,9 +194,9 @@ def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parents[2] / "shared/data/text")
     texts = {lang: documents(folder, lang) for lang in ("en", "zh")}
     rows = [row for lang in texts for row in compare(texts[lang], lang)]
-    out.print(table(["lang", "filter", "documents", "removed", "datatrove removes", "same", "differences"], rows))
+    out.print(table(["lang", "filter", "documents", "removed", "theirs", "same", "differences"], rows))
     rates = [speed(texts[lang], lang) for lang in texts]
-    out.print(table(["lang", "characters", "documents/s/core", "datatrove", "times"], rates))
+    out.print(table(["lang", "characters", "documents/s/core", "datatrove 0.10", "ratio"], rates))
 
 
 if __name__ == "__main__":

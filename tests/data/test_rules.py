@@ -29,7 +29,15 @@ PLANTED = {
     "language": "Der Bäcker der alten Stadt ist für sein Brot bekannt, und die Leute kommen aus den Bergen. " * 3,
     "length": "The baker is known for bread.",
     "word-characters": "The baker said: " + "*** --- ||| +++ === " * 40 + "and went to the market with his friends.",
-    "duplicate-lines": "The baker of the old town is known for its bread.\n" * 8,
+    "common-words": "Tile design ideas, bathroom tiles designs, luxury bathroom tile design pictures, indoor wood "
+    "porcelain plank tiles, home design floor plans, bathroom floor designs, best kitchen tiles, garden tile plans.",
+    "spam-words": "The best casino with bonus and jackpot is here, and the players of poker and blackjack take free "
+    "spins on the slots of the casino. It is a good place for betting and has a bonus for all.",
+    "duplicate-line-characters": "The baker of the old town is known for its bread.\n" * 8,
+    "duplicated-10-grams": "The baker of the old town in the hills is known to all of us for the bread that he makes. "
+    * 8,
+    "line-ends": "The\nbaker of\nthe town\nis known\nfor the\nbread that\nhe makes\nin the\nmorning, and\nthe people\n"
+    "come from\nthe hills\nto buy\nit from\nhim or\nfrom his\nsister, who\nhas the\nother house.",
     "hashes": "The #baker of the #old town is #known for #bread and the #people come from the #hills to #buy it and to "
     "#eat #it with some of the #good #cheese, which comes from the other side of the river.",
     "ellipses": "The baker… of the old… town is… known for… bread and the… people come… from the hills… to buy it and… "
@@ -44,7 +52,11 @@ def test_a_planted_fault_meets_its_rule(rule: str) -> None:
 
 
 def test_good_texts_are_kept(data_run: ModuleType) -> None:
-    for text in (data_run.english("baker"), data_run.chinese("面包师"), "35加42是77。1加12是13。18加49是67。" * 3):
+    for text in (
+        data_run.english("baker"),
+        data_run.chinese("面包师"),
+        "35加42是77。1加12是13。18加49是67。5加31是36。24加7是31。60加19是79。",
+    ):
         assert first_rule(text, RulesSettings()) is None
 
 
@@ -70,13 +82,14 @@ def test_every_rule_has_a_preset_and_a_field_for_each_of_its_languages() -> None
         assert "*" in rule.fields
         assert rule.signal in NAMES
         assert all(name.startswith(rule.direction) for name in rule.fields.values())
-    assert {name for rule in RULES for name in rule.fields.values()} == fields - {"preset"}
+    assert {name for rule in RULES for name in rule.fields.values()} == fields - {"preset", "licenses"}
     assert set(get_args(get_type_hints(RulesSettings)["preset"])) == set(PRESETS)
 
 
 def test_a_rule_that_is_not_in_a_preset_does_not_apply() -> None:
-    assert first_rule(PLANTED["duplicate-lines"], RulesSettings(preset="c4")) is None
-    assert first_rule(PLANTED["duplicate-lines"], RulesSettings(preset="gopher")) == "duplicate-lines"
+    lines = PLANTED["duplicate-line-characters"]
+    assert first_rule(lines, RulesSettings(preset="c4")) is None
+    assert first_rule(lines, RulesSettings(preset="gopher")) == "duplicate-lines"
 
 
 @given(st.lists(st.sampled_from(["a b", "a  b", "a\nb", "b a", "", " a b "]), max_size=30))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from zhen.data.lines import line_statistics
 from zhen.data.repetition import joined_key, new_table, repeated_pieces, repetition, slot_of
-from zhen.data.terms import COMMON, LONGEST, SPAM, STOP, term_key, term_table
+from zhen.data.terms import COMMON, ENGLISH_STOP_WORDS, LONGEST, SPAM, STOP, term_key, term_table
 from zhen.data.words import ALONE, ALPHA, WORD, flag_of, flags, kernel, lower, sentence_count, word_bounds
 
 COLUMNS = (
@@ -84,9 +84,10 @@ def _bits(mask):
 
 @kernel
 def _term_statistics(codes, bounds, sums, table, small, terms, out):
-    """Into out[5:8]: distinct stop words; share of the words that are common; share that are part of spam terms."""
+    """Into out[5:8]: different stop words of Chinese, where a quarter of the words is (`language.identify`), else of
+    English; share of the words that are common; share that are part of spam terms."""
     scratch = np.empty(16, dtype=np.uint32)
-    stops, common, spam, behind, proper = 0, 0, 0, 0, 0
+    stops, alone, common, spam, behind, proper = 0, 0, 0, 0, 0, 0
     count = len(bounds)
     for word in range(count):
         begin, end = bounds[word]
@@ -95,6 +96,7 @@ def _term_statistics(codes, bounds, sums, table, small, terms, out):
             continue
         proper += 1
         if kind & ALONE:
+            alone += 1
             for length in range(1, min(LONGEST, count - word) + 1):
                 if bounds[word + length - 1, 1] != begin + length:
                     break
@@ -112,7 +114,8 @@ def _term_statistics(codes, bounds, sums, table, small, terms, out):
         spam += (found & SPAM) >> 1
         if found & STOP and found == _kind(terms, term_key(codes, begin, end)):
             stops |= 1 << (found >> 3)
-    out[5] = _bits(stops)
+    chinese = 2.4 * alone >= 0.6 * alone + proper - alone
+    out[5] = _bits(stops >> ENGLISH_STOP_WORDS if chinese else stops & ((1 << ENGLISH_STOP_WORDS) - 1))
     out[6] = common / max(proper, 1)
     out[7] = spam / max(proper, 1)
 

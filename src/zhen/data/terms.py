@@ -16,13 +16,15 @@ LONGEST = 5
 """Han characters of the longest term."""
 
 COMMON, SPAM, STOP = 1, 2, 4
-"""What a term is. A stop word's number stands in the bits above."""
+"""What a term is. A stop word's number stands in the bits above, English ones first."""
 
 STOP_WORDS = {
     "en": "the be to of and that have with",
     "zh": "的 年 在 月 是 和 日 了 於 有 被 人 中 为 他 與 後 也 而 由 為",
 }
 """en: Gopher's (Rae et al. 2021, A.1.1); zh: FineWeb2's for `cmn_Hani` without the dot, which is no word here."""
+
+ENGLISH_STOP_WORDS = len(STOP_WORDS["en"].split())
 
 COMMON_WORDS = {
     "en": """the of and to a in that for is was it i as with on he his you by this at be from not but had have

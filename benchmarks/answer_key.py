@@ -55,6 +55,8 @@ class Outcome:
     removed_by: dict[str, str]
     lost: Counter[str]
     """File name -> losses in it that are not for an encoding."""
+    reported: set[str]
+    """Pages in which an item of a benchmark was found in other words, or in part."""
     prompts: dict[str, str]
     """Prompt of every question item, by id."""
 
@@ -76,9 +78,15 @@ def read_outcome(run: Path) -> Outcome:
     key = {row["url"]: row for row in _lines(run / "sampleweb" / "key" / "pages.jsonl")}
     extracted: dict[str, str] = {}
     removed_by: dict[str, str] = {}
+    reported: set[str] = set()
+    contamination = data / "contamination.json"
+    limit = json.loads(contamination.read_bytes())["report"] if contamination.exists() else None
     for path in sorted((data / "documents").glob("*.parquet")):
         documents = pq.read_table(path, columns=["url", "text"]).to_pylist()
         verdicts = pq.read_table(data / "verdicts" / path.name, columns=["keep", "rule"]).to_pylist()
+        if limit is not None:
+            shares = pq.read_table(data / "signals" / path.name, columns=["reworded"])["reworded"].to_pylist()
+            reported |= {row["url"] for row, share in zip(documents, shares, strict=True) if share >= limit}
         for document, verdict in zip(documents, verdicts, strict=True):
             extracted[document["url"]] = document["text"]
             if not verdict["keep"]:
@@ -92,7 +100,7 @@ def read_outcome(run: Path) -> Outcome:
     lost = Counter(row["file"] for row in _lines(data / "lost.jsonl") if "encoding" not in row["reason"])
     items = (item for path in (run / "sampleweb" / "tasks").glob("*/*.jsonl") for item in _lines(path))
     prompts = {item["id"]: item["prompt"] for item in items}
-    return Outcome(key, extracted, kept, removed_by, lost, prompts)
+    return Outcome(key, extracted, kept, removed_by, lost, reported, prompts)
 
 
 def _lines(path: Path) -> Iterable[Row]:
@@ -102,7 +110,9 @@ def _lines(path: Path) -> Iterable[Row]:
 
 def compare(outcome: Outcome) -> list[Line]:
     """Every line of the table."""
-    found = [_exact(outcome), _leaks(outcome), _gone(outcome, "leaks in other words gone", _why("reworded-leak"), None)]
+    reworded = outcome.of(_why("reworded-leak"))
+    found = [_exact(outcome), _leaks(outcome)]
+    found.append(_line("leaks in other words reported", reworded, lambda row: row["url"] in outcome.reported, None))
     found += _near(outcome)
     found += _contacts(outcome)
     found.append(_gone(outcome, "spam and gambling dropped", _why("spam"), 0.95))

@@ -1,7 +1,7 @@
 """The Chinese half of the grammar, with the same keys as the English one.
 
 In PROSE: {s} the subject (name or pronoun), {v} the value. In QUESTIONS: {n} the full name. Few different characters
-are used, because a vocabulary of 1,536 pieces must hold them all.
+are used, because a vocabulary of 2,048 pieces must hold them all.
 """
 
 from __future__ import annotations

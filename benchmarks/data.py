@@ -1,4 +1,4 @@
-"""The rules beside datatrove's filters, in one run: documents per second and core, and the same decisions.
+"""Rules and near-duplicates beside datatrove's, in one run: documents per second, and the same decisions.
 
 `python benchmarks/data.py [FOLDER]`: FOLDER holds `en/*.jsonl.zst` and `zh/*.jsonl.zst` (`../shared/data/text`).
 Needs `pip install datatrove==0.10.1 spacy jieba`. Decisions are compared on the same words, by giving datatrove
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import zstandard
 
+from near_duplicates import near_table
 from zhen.console import out, table
 from zhen.data.gate import clean
 from zhen.data.rules import RULES
@@ -190,13 +191,14 @@ def speed(texts: Sequence[str], lang: str) -> list[str]:
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print the three tables."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parents[2] / "shared/data/text")
     texts = {lang: documents(folder, lang) for lang in ("en", "zh")}
     rows = [row for lang in texts for row in compare(texts[lang], lang)]
     out.print(table(["lang", "filter", "documents", "removed", "theirs", "same", "differences"], rows))
     rates = [speed(texts[lang], lang) for lang in texts]
     out.print(table(["lang", "characters", "documents/s/core", "datatrove 0.10", "ratio"], rates))
+    out.print(near_table(folder))
 
 
 if __name__ == "__main__":

@@ -119,6 +119,7 @@ def compare(outcome: Outcome) -> list[Line]:
     found.append(_gone(outcome, "gibberish and mojibake dropped", _why("gibberish", "mojibake"), 0.95))
     found.append(_gone(outcome, "other languages dropped", _why("language"), None))
     found.append(_gone(outcome, "nothing but boilerplate: dropped", _why("boilerplate"), None))
+    found.append(_notices(outcome))
     found += _good(outcome)
     found.append(_damage(outcome))
     return found
@@ -198,6 +199,14 @@ def _contacts(outcome: Outcome) -> list[Line]:
         Line("look-alikes left as they were", good[False], of[False]),
         _line("pages without contacts untouched", clean, untouched, 0.995),
     ]
+
+
+def _notices(outcome: Outcome) -> Line:
+    """A paragraph that very many pages have is left out of all but the first of each language."""
+    rows = outcome.of(lambda row: "notice" in row and row["url"] in outcome.kept)
+    left = [row["url"] for row in rows if row["notice"] in outcome.kept[row["url"]]]
+    allowed = len({row["lang"] for row in rows})
+    return Line("notices that very many pages have: left out", len(rows) - max(0, len(left) - allowed), len(rows))
 
 
 def _good(outcome: Outcome) -> list[Line]:

@@ -32,12 +32,13 @@ SHARES: dict[str, float] = {
 
 CONTACTS = 0.03
 GBK = 0.012
-"""Shares of the good pages that have contacts on them, or come in GBK; these are no further records."""
+NOTICE = 0.03
+"""Shares of the good pages that have contacts on them, come in GBK, or end in a notice; no further records."""
 
 TELLING = ("person", "town", "festival", "dish", "story", "diary", "market", "news")
 """Kinds of pages that faults are made from: prose in one language."""
 
-NEAR = ((0.82, 0.99), (0.82, 0.99), (0.82, 0.99), (0.5, 0.8))
+NEAR = ((0.84, 0.99), (0.84, 0.99), (0.84, 0.99), (0.5, 0.8))
 """Near copies aim at similarities in these ranges, in turn, evenly spread in each."""
 
 LABELS: tuple[tuple[str | None, str | None], ...] = (
@@ -88,17 +89,21 @@ class Making:
 
 
 def mark_good(world: World, sheets: list[Sheet], scale: float, seed: int) -> list[Sheet]:
-    """The good pages, some with contacts on them, some in GBK."""
+    """The good pages, some with contacts on them, some in GBK, some with a notice that others have too."""
     rng = random.Random(f"sampleweb/{seed}/marks")
     prose = [place for place, sheet in enumerate(sheets) if sheet.page.kind in TELLING]
     found = list(sheets)
     chosen = rng.sample(prose, min(len(prose), _count(CONTACTS, scale, sheets)))
     for place in chosen:
         found[place] = _with_contacts(sheets[place], rng)
-    free = [place for place in prose if sheets[place].lang == "zh" and place not in set(chosen)]
-    for number, place in enumerate(rng.sample(free, min(len(free), _count(GBK, scale, sheets)))):
+    free = [place for place in prose if place not in set(chosen)]
+    chinese = [place for place in free if sheets[place].lang == "zh"]
+    for number, place in enumerate(rng.sample(chinese, min(len(chinese), _count(GBK, scale, sheets)))):
         server, declared = LABELS[number % len(LABELS)]
         found[place] = replace(sheets[place], why="gbk", encoding="gb18030", server=server, declared=declared)
+    free = [place for place in free if not found[place].why]
+    for place in rng.sample(free, min(len(free), _count(NOTICE, scale, sheets))):
+        found[place] = replace(sheets[place], why="notice", notice=spam.NOTICES[sheets[place].page.lang])
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from zhen.sampleweb.composing import Page
@@ -32,8 +32,15 @@ class Sheet:
     """The charset that the page names."""
     status: int = 200
     damage: Damage = ""
+    notice: str = ""
+    """A paragraph behind the page's own, which very many pages have: in the crawl, but not what the page says."""
     more: dict[str, Any] = field(default_factory=dict)
     """Further fields of its row in the key."""
+
+    @property
+    def shown(self) -> Page:
+        """The page as the crawl has it."""
+        return replace(self.page, paragraphs=(*self.page.paragraphs, self.notice)) if self.notice else self.page
 
     def row(self) -> dict[str, Any]:
         """Its row in `key/pages.jsonl`."""
@@ -48,5 +55,6 @@ class Sheet:
             "asks": list(self.page.asks),
             "title": self.page.title,
             "text": self.page.text,
+            **({"notice": self.notice} if self.notice else {}),
             **self.more,
         }

@@ -116,6 +116,12 @@ BOILERPLATE: dict[Language, tuple[str, ...]] = {
     "zh": ("登录", "注册", "忘记密码？", "接受全部Cookie", "找不到页面", "回到首页", "下一页", "分享", "联系我们"),
 }
 
+NOTICES: dict[Language, str] = {
+    "en": "Anyone may read this page, copy it by hand and give it to a friend, as long as not a word of it is changed.",
+    "zh": "这一页谁都可以读，谁都可以写下来给朋友看，但是一个字也不要换。",
+}
+"""A paragraph that stands among a page's own, where no extractor can tell it from them."""
+
 
 def boilerplate_page(lang: Language, rng: random.Random) -> tuple[str, list[str]]:
     """Title and paragraphs of a page that has nothing but what goes around pages."""

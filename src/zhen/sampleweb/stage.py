@@ -94,7 +94,7 @@ def _write_crawl(context: Context, sheets: list[Sheet], seed: int) -> int:
             for sheet in own:
                 linked = rng.sample(own, min(RELATED, len(own)))
                 related = [(other.url, other.page.title) for other in linked if other.page.title != sheet.page.title]
-                html = render(site, sheet.page, related, sheet.lang, sheet.encoding, sheet.declared)
+                html = render(site, sheet.shown, related, sheet.lang, sheet.encoding, sheet.declared)
                 total += write_response(file, sheet.url, html, sheet.server, sheet.status, sheet.damage)
         context.output(path, "result", file.digest)
         done += len(own)

@@ -25,7 +25,7 @@ _VARIABLES = {**_COLOURS, _PAPER: "none", _SOFT: "var(--soft)", _LINE: "var(--li
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a chart."""
+    """One line of a chart; a single point is drawn as a dot."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -40,7 +40,7 @@ def line_chart(lines: Sequence[Line], *, x: str, y: str, caption: str) -> Chart:
     thinned = [(line, thin(line.points, POINTS)) for line in lines if line.points]
     svgs = [_draw(thinned, width) for width in (WIDE, NARROW)]
     rows = [(line.name, f"{at:,.0f}", f"{value:.4g}") for line, points in thinned for at, value in thin(points, 12)]
-    keys = [Key(line.name, line.colour, line.dashed) for line, _ in thinned]
+    keys = [Key(line.name, line.colour, line.dashed, dot=len(points) == 1) for line, points in thinned]
     return Chart(svgs[0], svgs[1], caption, Table([Words("line", "曲线"), x, y], rows), x, y, keys)
 
 
@@ -64,9 +64,11 @@ def _draw(lines: Sequence[tuple[Line, Sequence[tuple[float, float]]]], width: in
     axis = altair.Axis(tickCount=width // 110, format="~s", labelExpr="datum.value ? datum.label : '0'")
     colours = [f"#0000f{line.colour}" for line, _ in lines]
     dashes = [[4, 4] if line.dashed else [1, 0] for line, _ in lines]
+    alone = [number for number, (_, points) in enumerate(lines) if len(points) == 1]
+    base = altair.Chart(altair.Data(values=rows), width=width - 60, height=HEIGHT)
+    dots = base.mark_circle(size=90, opacity=1).transform_filter(altair.FieldOneOfPredicate("line", alone))
     chart = (
-        altair.Chart(altair.Data(values=rows), width=width - 60, height=HEIGHT, background=_PAPER)
-        .mark_line()
+        altair.layer(*(base.mark_line(), *([dots] if alone else [])), background=_PAPER)
         .encode(
             x=altair.X("x:Q", title=None, axis=axis, scale=altair.Scale(domain=[0, end], nice=False)),
             y=altair.Y("y:Q", title=None, scale=altair.Scale(zero=False, nice=True)),

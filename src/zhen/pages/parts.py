@@ -100,6 +100,7 @@ class Key:
     name: str
     colour: int
     dashed: bool = False
+    dot: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,13 @@ from zhen.formats.files import write_text
 from zhen.formats.record import Record
 from zhen.pages.page import html_page, markdown_page
 from zhen.pages.parts import Facts, Part, Section, Verdict, Words
+from zhen.release.report_answers import answers
+from zhen.release.report_data import data_report
 from zhen.release.report_documents import open_documents
 from zhen.release.report_funnel import funnel
 from zhen.release.report_model import curves, held_out, samples_section
 from zhen.release.report_records import audit, records
+from zhen.release.report_trace import trace
 from zhen.release.summary import Run, audit_sentence, samples, summary_rows
 
 __all__ = ["samples", "summary_rows", "write_report"]
@@ -29,6 +32,9 @@ def write_report(run_folder: Path, stage_records: Mapping[str, Record], stages: 
         Section(heading, parts)
         for heading, parts in (
             (Words("Funnel", "漏斗"), list(funnel(run, documents))),
+            (Words("Data", "数据"), list(data_report(run, documents))),
+            (Words("One fact", "一条事实"), list(trace(run))),
+            (Words("Answers", "回答"), list(answers(run))),
             (Words("Loss curves", "损失曲线"), list(curves(run))),
             (Words("Held-out text", "留出文本"), list(held_out(run))),
             (Words("Samples", "样例"), list(samples_section(run))),

@@ -34,6 +34,9 @@ def curves(run: Run) -> Iterator[Part]:
             (row["step"] * per_step, row["bits_per_byte"][lang]) for row in measured if lang in row["bits_per_byte"]
         ]
         lines.append(Line(name, found, colour=colour % 4))
+        if (value := run.bits(run.model or "").get(lang)) is not None:
+            text = Words(f"finished, {name}", f"训练完，{name.zh}")
+            lines.append(Line(text, [(end, value)], colour=colour % 4))
         for reference in (KNESER_NEY, XZ):
             if (value := run.bits(reference).get(lang)) is not None:
                 label = {KNESER_NEY: Words("5-gram", "五元模型"), XZ: Words("xz -9", "xz -9")}[reference]
@@ -47,10 +50,10 @@ def curves(run: Run) -> Iterator[Part]:
             y=Words("bits per byte", "每字节比特"),
             caption=Words(
                 "Bits per byte of documents that training never sees; lower is better. The curves are taken on a part "
-                "of the held-out documents, the references (dotted) on all of them: the figures below compare like "
-                "with like.",
-                "训练从未见过的文档，每字节所需的比特；越低越好。曲线取自一部分留出文档，参照（虚线）取自全部留出文档；"
-                "同样文本上的比较见下表。",
+                "of the held-out documents; the finished model (dots) and the references (broken lines) on all of "
+                "them, so compare the dots with the broken lines.",
+                "训练从未见过的文档，每字节所需的比特；越低越好。曲线取自一部分留出文档；训练完的模型（圆点）与参照"
+                "（虚线）取自全部留出文档，应当拿圆点与虚线相比。",
             ),
         )
     yield line_chart(

@@ -130,7 +130,7 @@ class Run(NamedTuple):
     def questions(self) -> list[dict[str, Any]]:
         """Rows {model, set, kind, lang, metric, score, stderr, n, chance} of answers to questions."""
         found = self.json("evaluate", "results.json").get("questions") or []
-        return list(found.get("scores") or [] if isinstance(found, dict) else found)
+        return list(found)
 
     def rows(self, stage: str | None, file: str) -> list[dict[str, Any]]:
         """The rows of a JSONL file of a stage; none where it is missing."""

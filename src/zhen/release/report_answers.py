@@ -1,0 +1,123 @@
+"""The report's answers to questions: shares of right ones with their errors, beside guessing and the other controls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from zhen.pages.parts import Fold, Part, Score, Scores, Table, Text, Words
+from zhen.release.report_names import KINDS, METRICS, language, model_name
+from zhen.release.summary import NEVER_ASKED, Run
+
+CHANCE = "chance"
+
+COLOURS = {"kneser-ney": 1, "most-frequent": 5}
+"""Of controls; the model has 0, the model before training 4."""
+
+Row = Mapping[str, Any]
+
+
+def answers(run: Run) -> Iterator[Part]:
+    """A group of bars for each kind, language and metric: what was never asked first."""
+    rows = run.questions()
+    if not rows:
+        return
+    yield Text(
+        Words(
+            "Shares of right answers, with lines of two standard errors to either side, clustered by fact; the dotted "
+            "mark is guessing. `Exact answer`: the model writes the answer itself; `one of four`: it finds the right "
+            "one likeliest. What is not learnt stands here too.",
+            "答对的比例，横线为左右各两个标准误（按事实聚类），点线为随机猜。“答案完全一致”：模型自己写出答案；"
+            "“四选一”：它认为正确的那个最有可能。没有学会的也列在这里。",
+        )
+    )
+    kinds = sorted({row["kind"] for row in rows}, key=lambda kind: (kind != NEVER_ASKED, kind))
+    for kind in kinds:
+        groups = [_group(run, kind, *key, some) for key, some in _grouped(rows, kind).items()]
+        if kind == NEVER_ASKED or len(kinds) == 1:
+            yield from groups
+        else:
+            yield Fold(_folded(run, kind, rows), groups)
+    yield from _in_training(run)
+
+
+def _grouped(rows: Sequence[Row], kind: str) -> dict[tuple[str, str, str], list[Row]]:
+    found: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        if row["kind"] == kind:
+            found.setdefault((row["set"], row["lang"], row["metric"]), []).append(row)
+    return found
+
+
+def _group(run: Run, kind: str, name: str, lang: str, metric: str, rows: Sequence[Row]) -> Scores:
+    first = rows[0]
+    title = _title(kind, name)
+    measured, tongue = METRICS.get(metric, Words(metric, metric)), language(lang)
+    bars = []
+    for row in rows:
+        if row["model"] == CHANCE:
+            continue
+        error = row["stderr"]
+        text = f"{100 * row['score']:.1f} %" + (f" ± {100 * error:.1f}" if error is not None else "")
+        own = row["model"] == run.model
+        colour = 0 if own else COLOURS.get(row["model"], 4)
+        bars.append(Score(model_name(row["model"]), row["score"], error, text, colour))
+    guess = 100 * first["chance"]
+    return Scores(
+        Words(
+            f"{title}, asked in {tongue}: {measured} (n = {first['n']:,}, guessing {guess:.0f} %)",
+            f"{title.zh}，用{tongue.zh}问：{measured.zh}（n = {first['n']:,}，靠猜 {guess:.0f} %）",
+        ),
+        bars,
+        first["chance"],
+    )
+
+
+def _title(kind: str, name: str) -> Words:
+    return KINDS.get(kind) or Words(kind or name, kind or name)
+
+
+def _folded(run: Run, kind: str, rows: Sequence[Row]) -> Words:
+    """The line that opens a kind: what the model comes to by language."""
+    own = [row for row in rows if row["kind"] == kind and row["model"] == run.model and row["metric"] == "exact"]
+    title = _title(kind, kind)
+    english = [f"{language(row['lang'])} {100 * row['score']:.0f} %" for row in own]
+    chinese = [f"{language(row['lang']).zh} {100 * row['score']:.0f} %" for row in own]
+    if not own:
+        return title
+    guess = 100 * sum(row["chance"] for row in own) / len(own)
+    return Words(
+        f"{title}: {', '.join(english)} exact (guessing: {guess:.0f} %)",
+        f"{title.zh}：完全答对 {'，'.join(chinese)}（靠猜：{guess:.0f} %）",
+    )
+
+
+def _in_training(run: Run) -> Iterator[Part]:
+    """How many of the questions the training text holds."""
+    found = run.json("evaluate", "results.json").get("questions-in-training") or []
+    if not found:
+        return
+    yield Text(
+        Words(
+            "How many of the questions the training text holds, word for word, and how many with the right answer:",
+            "训练文本中逐字含有多少道题，其中多少道连同正确答案：",
+        )
+    )
+    columns = (
+        Words("questions", "题目"),
+        Words("language", "语言"),
+        Words("n", "数目"),
+        Words("asked in training", "训练中问过"),
+        Words("with the answer", "连同答案"),
+    )
+    cells = [
+        (
+            _title(row["kind"], row["set"]),
+            language(row["lang"]),
+            f"{row['n']:,}",
+            f"{row['questions']:,}",
+            f"{row['pairs']:,}",
+        )
+        for row in found
+    ]
+    yield Table(columns, cells)

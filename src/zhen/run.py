@@ -46,13 +46,19 @@ STAGES = (
     Stage("sampleweb", 4, ("sampleweb", "run.seed"), (), "zhen.sampleweb.stage:make"),
     Stage(
         "data.scan",
-        3,
-        ("data.sources", "data.extract"),
-        ("sampleweb/crawl",),
+        4,
+        ("data.sources", "data.extract", "data.contamination.against", "data.contamination.columns"),
+        ("sampleweb/crawl", "sampleweb/tasks"),
         "zhen.data.stage:scan",
         "zhen.data.stage:scan_inputs",
     ),
-    Stage("data.decide", 4, ("data.rules", "data.duplicates"), ("data.scan",), "zhen.data.stage:decide"),
+    Stage(
+        "data.decide",
+        5,
+        ("data.rules", "data.duplicates", "data.contamination"),
+        ("data.scan",),
+        "zhen.data.stage:decide",
+    ),
     Stage(
         "data.write",
         3,

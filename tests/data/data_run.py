@@ -12,7 +12,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from zhen.data import engine, stage
-from zhen.data.settings import DuplicatesSettings, ExtractSettings, PrivacySettings, RulesSettings, Source
+from zhen.data.settings import (
+    ContaminationSettings,
+    DuplicatesSettings,
+    ExtractSettings,
+    PrivacySettings,
+    RulesSettings,
+    Source,
+)
 from zhen.formats.files import remove_leftovers
 from zhen.formats.stage import Context
 
@@ -91,6 +98,9 @@ def make_sources(folder: Path) -> tuple[Source, ...]:
     )
 
 
+NOTHING = ContaminationSettings()
+
+
 class Line:
     """A live line that counts its updates and may end the process at one of them."""
 
@@ -118,15 +128,22 @@ def run(
     rules: RulesSettings | None = None,
     duplicates: DuplicatesSettings | None = None,
     sampleweb: Path | None = None,
+    contamination: ContaminationSettings = NOTHING,
 ) -> dict[str, Context]:
     """All three parts, each on its folder below `folder`; parts that are done (file `done`) are left alone."""
     line = line or Line()
     scanned = {"sampleweb/crawl": sampleweb} if sampleweb else {}
     sections = {
-        "scan": {"data.sources": sources, "data.extract": ExtractSettings()},
+        "scan": {
+            "data.sources": sources,
+            "data.extract": ExtractSettings(),
+            "data.contamination.against": contamination.against,
+            "data.contamination.columns": contamination.columns,
+        },
         "decide": {
             "data.rules": rules or RulesSettings(),
             "data.duplicates": duplicates or DuplicatesSettings(paragraph_documents=5),
+            "data.contamination": contamination,
         },
         "write": {"data.privacy": PrivacySettings(), "data.held_out": 0.1, "data.held_out_bytes": 300, "run.seed": 1},
     }

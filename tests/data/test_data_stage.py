@@ -149,7 +149,12 @@ def test_new_thresholds_need_no_text(data_run: ModuleType, sources: tuple, whole
     (tmp_path / "scan").mkdir()
     (tmp_path / "scan" / "signals").symlink_to(whole / "scan" / "signals")
     (tmp_path / "decide").mkdir()
-    sections = {"data.rules": RulesSettings(min_characters_en=10_000), "data.duplicates": DuplicatesSettings()}
+    (tmp_path / "scan" / "benchmarks.json").symlink_to(whole / "scan" / "benchmarks.json")
+    sections = {
+        "data.rules": RulesSettings(min_characters_en=10_000),
+        "data.duplicates": DuplicatesSettings(),
+        "data.contamination": data_run.NOTHING,
+    }
     after = {"data.scan": tmp_path / "scan"}
     context = Context(tmp_path / "decide", sections, after, data_run.Line(), lambda: False, 1)
     figures = stage.decide(context)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from zhen.data.dedup import exact_duplicates, place
 from zhen.data.near import Clusters, Part, near_duplicates
 from zhen.data.paragraphs import read_lines, repeated_paragraphs, to_leave_out
-from zhen.data.rules import DUPLICATE, NAMES, NEAR, PARAGRAPH, RULES
+from zhen.data.rules import CONTAMINATION, DUPLICATE, LICENCE, NAMES, NEAR, PARAGRAPH, RULES
 from zhen.data.settings import RulesSettings
 
 VERDICTS = pa.schema(
@@ -33,7 +33,8 @@ VERDICTS = pa.schema(
 null where it is kept. For exact duplicates the value is how often the content occurs, the threshold 1; for near ones
 the value is the estimated Jaccard similarity to the one that is kept (it may be below the threshold where others link
 the two). `cluster`: the place (dedup.place) of the document that is kept of those that are equal or near; null for a
-document that is alone. `paragraphs`: hashes of the lines that are left out of a document that is kept."""
+document that is alone. For `contamination` the value is the share of an item that the document has, for
+`licence` 1. `paragraphs`: hashes of the lines that are left out of a document that is kept."""
 
 _NAMES = np.array(NAMES)
 _ALONE = np.uint64(2**64 - 1)
@@ -56,8 +57,11 @@ class UnitVerdict(Struct):
     paragraphs: pa.Array
 
 
-def judge(signals: Path, settings: RulesSettings) -> UnitVerdict:
-    """Apply the table of rules to one unit's signals."""
+def judge(signals: Path, settings: RulesSettings, contamination: float) -> UnitVerdict:
+    """Apply the table of rules to one unit's signals, then what benchmarks and licences ask for.
+
+    `contamination`: from this share of an item on a document is left out.
+    """
     table = pq.read_table(
         signals, columns=[each.name for each in pq.read_schema(signals) if not pa.types.is_list(each.type)]
     )
@@ -73,7 +77,31 @@ def judge(signals: Path, settings: RulesSettings) -> UnitVerdict:
         verdict.removed_by[removed] = index
         verdict.values[removed] = columns[rule.signal][removed]
         verdict.thresholds[removed] = limits[removed]
+    shares = table["contaminated"].to_numpy()
+    _remove(verdict, CONTAMINATION, shares >= np.float32(contamination), shares, contamination)
+    if settings.licenses is not None:
+        allowed = {name.lower() for name in settings.licenses}
+        other = np.array(
+            [(name or "unknown").lower() not in allowed for name in table["license"].to_pylist()], np.bool_
+        )
+        _remove(verdict, LICENCE, other, np.ones(rows, np.float32), 0)
     return verdict
+
+
+def _remove(
+    verdict: UnitVerdict, rule: str, which: NDArray[np.bool_], values: NDArray[np.float32], threshold: float
+) -> None:
+    """Mark documents that no rule has removed so far, in place."""
+    removed = which & (verdict.removed_by < 0)
+    verdict.removed_by[removed] = NAMES.index(rule)
+    verdict.values[removed] = values[removed]
+    verdict.thresholds[removed] = threshold
+
+
+def removing_rules(verdict: UnitVerdict) -> NDArray[np.object_]:
+    """object[documents]: the rule that removed each, None where it is kept."""
+    names = np.array([*NAMES, None], dtype=np.object_)
+    return names[verdict.removed_by]
 
 
 def remove_duplicates(verdicts: list[UnitVerdict], ray: str | None) -> None:

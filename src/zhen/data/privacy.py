@@ -5,8 +5,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+
+import pyarrow as pa
 
 from zhen.data.numbers import identity_check, is_bank_card, luhn_check
 
@@ -225,6 +227,16 @@ KINDS = (
 )
 NAMES = tuple(dict.fromkeys(kind.name for kind in KINDS))
 """In this order; where two candidates overlap the earlier kind has it."""
+
+
+COLUMNS = tuple(pa.field(f"found_{name.replace('-', '_')}", pa.int32()) for name in NAMES)
+"""Columns of signals: how many of each kind a document has."""
+
+
+def measure(texts: Sequence[str]) -> list[pa.Array]:
+    """The values of COLUMNS for each text."""
+    counts = [redact(text)[1] for text in texts]
+    return [pa.array([count[name] for count in counts], pa.int32()) for name in NAMES]
 
 
 def find(text: str, names: Collection[str] = NAMES) -> list[tuple[int, int, str]]:

@@ -11,6 +11,12 @@ from numpy.typing import NDArray
 
 from zhen.data.settings import RulesSettings
 
+CONTAMINATION = "contamination"
+"""The first rule behind the table: what gives a benchmark's item away is left out."""
+
+LICENCE = "licence"
+"""The next: where licences are listed, documents under others are left out."""
+
 DUPLICATE = "exact-duplicate"
 """The rule behind the table's: of equal texts the first is kept."""
 
@@ -212,7 +218,7 @@ RULES = (
 )
 """In this order; the first rule that removes a document is the one that is named."""
 
-NAMES = (*(rule.name for rule in RULES), DUPLICATE, NEAR, PARAGRAPH)
+NAMES = (*(rule.name for rule in RULES), CONTAMINATION, LICENCE, DUPLICATE, NEAR, PARAGRAPH)
 """All rules in the order in which they remove."""
 
 PRESETS = ("bilingual", "none", "gopher", "c4", "fineweb-en", "fineweb2-zh", "map-zh")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import msgspec
 import pyarrow as pa
 from msgspec import Struct
 
-from zhen.data import minhash
+from zhen.data import benchmarks, contamination, minhash, privacy
 from zhen.data.gate import clean, decode
 from zhen.data.language import character_counts, identify
 from zhen.data.read import Item, Lost, Page, Skipped
@@ -42,6 +43,9 @@ SIGNALS = pa.schema(
         ("hash_low", pa.uint64()),
         *((name, pa.float32()) for name in NAMES),
         *minhash.COLUMNS,
+        ("license", pa.string()),
+        *privacy.COLUMNS,
+        *contamination.COLUMNS,
     ]
 )
 """`signals/`: a row for each row of `documents/`. `bytes`: UTF-8 bytes of the text."""
@@ -56,6 +60,15 @@ class ScanJob(Struct, frozen=True):
     page_seconds: float
     hashed: list[str]
     """Locations whose SHA-256 is taken now, because it was not when the run was planned."""
+    benchmarks: tuple[benchmarks.File, ...] = ()
+    columns: tuple[str, ...] = ()
+    """Of the benchmarks: keys that hold question and answer."""
+
+
+@functools.lru_cache(maxsize=1)
+def benchmark_index(files: tuple[benchmarks.File, ...], columns: tuple[str, ...]) -> contamination.Index:
+    """The items of all files, ready to be looked for; made once a process."""
+    return contamination.Index([item for file in files for item in benchmarks.items(file, columns)])
 
 
 class UnitStatistics(Struct):
@@ -189,6 +202,12 @@ class _Scan:
         self.statistics.extractor_failed += good is None
         return (good, "trafilatura") if good else (quick, "resiliparse")
 
+    def _overlaps(self) -> list[pa.Array]:
+        """How much the batch has of each benchmark."""
+        if not self.job.benchmarks:
+            return contamination.empty(len(self.texts))
+        return benchmark_index(self.job.benchmarks, self.job.columns).measure(self.texts)
+
     def _flush(self) -> None:
         if not self.texts:
             return
@@ -197,9 +216,8 @@ class _Scan:
         urls, sources, licenses, metas = (list(column) for column in zip(*self.rows, strict=True))
         self.documents.write([ids, self.texts, urls, sources, batch.langs, licenses, metas])
         measured = keys(self.texts)
-        self.signals.write(
-            [ids, sources, batch.langs, *measured.values(), *batch.signals.values(), *minhash.measure(self.texts)]
-        )
+        others = [*minhash.measure(self.texts), licenses, *privacy.measure(self.texts), *self._overlaps()]
+        self.signals.write([ids, sources, batch.langs, *measured.values(), *batch.signals.values(), *others])
         self.statistics.documents += len(self.texts)
         self.statistics.text_bytes += sum(measured["bytes"].to_pylist())
         self.by_source.update(sources)

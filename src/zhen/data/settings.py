@@ -58,6 +58,9 @@ class RulesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     preset: Literal["bilingual", "none", "gopher", "c4", "fineweb-en", "fineweb2-zh", "map-zh"] = "bilingual"
     """`bilingual`: Chinese and English prose. `none`: nothing goes but exact duplicates. The others: published ones."""
+    licenses: tuple[str, ...] | None = None
+    """Licences that are kept, as the documents name them (SPDX: `CC0-1.0`; `unknown` where none is named), small
+    letters or not; left out: any."""
     min_language: Share | None = None
     """Least share (0 to 1) of a text that is Chinese or English, whichever it is more."""
     min_english: Share | None = None
@@ -170,10 +173,31 @@ class PrivacySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     redact: bool = True
     """Whether contacts, numbers of persons and accounts, and secrets are replaced by `[kind]`."""
-    kinds: tuple[
-        Literal["secret", "email", "identity-number", "bank-card", "phone", "ip-address"], ...
-    ] = ("secret", "email", "identity-number", "bank-card", "phone", "ip-address")
+    kinds: tuple[Literal["secret", "email", "identity-number", "bank-card", "phone", "ip-address"], ...] = (
+        "secret",
+        "email",
+        "identity-number",
+        "bank-card",
+        "phone",
+        "ip-address",
+    )
     """Which kinds."""
+
+
+class ContaminationSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which benchmarks no document may give away; `[data.contamination]`."""
+
+    against: tuple[str, ...] = ()
+    """Files, folders or globs of benchmark files (.jsonl .json .csv .tsv .parquet, packed or not); `${VARIABLE}` is
+    replaced by the environment's. `sampleweb/tasks/…` are those of the built-in web."""
+    columns: tuple[str, ...] = ()
+    """Keys that hold the question and then the answer; without them they are found by their usual names."""
+    threshold: Annotated[float, Meta(ge=0.2, le=1.0)] = 0.8
+    """From this share of an item's words on (0.2 to 1), in runs of 13 that a document has too, it is left out (Touvron
+    et al. 2023, Llama 2, A.6: 80 %)."""
+    report: Annotated[float, Meta(ge=0.5, le=1.0)] = 0.6
+    """From this share of an item's words on (0.5 to 1, rare words weigh more), close together in a document, it is
+    reported as a likely rewording (ours)."""
 
 
 class DataSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -184,6 +208,7 @@ class DataSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     extract: ExtractSettings = ExtractSettings()
     rules: RulesSettings = RulesSettings()
     duplicates: DuplicatesSettings = DuplicatesSettings()
+    contamination: ContaminationSettings = ContaminationSettings()
     privacy: PrivacySettings = PrivacySettings()
     held_out: Annotated[float, Meta(ge=0.0, le=0.2)] = 0.01
     """Share of the documents of each language that is held out from training (design: 1 %)."""

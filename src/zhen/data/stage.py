@@ -13,12 +13,20 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from zhen.data import benchmarks, engine, leaks, report
 from zhen.data import decide as verdicts
-from zhen.data import engine, report
+from zhen.data.contamination import too_short
 from zhen.data.holdout import Cut, WriteAnswer, WriteJob, Written, cut_language, unit_outputs, write_unit
 from zhen.data.rules import RULES
 from zhen.data.scan import ScanJob, UnitStatistics, scan_unit
-from zhen.data.settings import DuplicatesSettings, ExtractSettings, PrivacySettings, RulesSettings, Source
+from zhen.data.settings import (
+    ContaminationSettings,
+    DuplicatesSettings,
+    ExtractSettings,
+    PrivacySettings,
+    RulesSettings,
+    Source,
+)
 from zhen.data.sources import HASH_LIMIT, SourceFile, source_files, source_inputs
 from zhen.data.tables import publish
 from zhen.data.units import Unit, plan_table, plan_units
@@ -29,8 +37,8 @@ from zhen.formats.stage import Context, Figures
 
 
 def scan_inputs(sections: Mapping[str, Any]) -> list[Input]:
-    """The source files, with their hashes up to 10 GB in all. Raises ZhenError for a missing source."""
-    return source_inputs(sections["data.sources"])
+    """The files of sources (with their hashes up to 10 GB in all) and benchmarks. Raises ZhenError for missing ones."""
+    return [*source_inputs(sections["data.sources"]), *benchmarks.inputs(sections["data.contamination.against"])]
 
 
 def scan(context: Context) -> Figures:
@@ -49,9 +57,11 @@ def scan(context: Context) -> Figures:
         (context.folder / folder).mkdir(exist_ok=True)
     done = {unit.name: statistics for unit in units if (statistics := _unit_done(context.folder, unit))}
     hashed = _hashed_while_reading(sources, [files for files, _ in found])
+    against, columns = _benchmarks(context)
+    folder = str(context.folder.resolve())
     jobs = [
         msgspec.json.encode(
-            ScanJob(unit, tuple(sources), str(context.folder.resolve()), extract.page_seconds, hashed)
+            ScanJob(unit, tuple(sources), folder, extract.page_seconds, hashed, against, columns)
         ).decode()
         for unit in units
         if unit.name not in done
@@ -70,6 +80,23 @@ def scan(context: Context) -> Figures:
         f"{name}/{file.path}": file.revision for name, (files, _) in zip(names, found, strict=True) for file in files
     }
     return _finish_scan(context, [done[unit.name] for unit in units], sources, revisions)
+
+
+def _benchmarks(context: Context) -> tuple[tuple[benchmarks.File, ...], tuple[str, ...]]:
+    """The benchmark files and their columns; writes `benchmarks.json`, which numbers the items."""
+    columns: tuple[str, ...] = context.sections["data.contamination.columns"]
+    files = tuple(
+        benchmarks.files(context.sections["data.contamination.against"], context.after.get("sampleweb/tasks"))
+    )
+    table = []
+    for file in files:
+        items = benchmarks.items(file, columns)
+        if not items:
+            raise ZhenError("no item was found in it", file=file.name, place=benchmarks.PLACE, hint="check `columns`")
+        short = [items[number].name for number in too_short(items)]
+        table.append(msgspec.to_builtins(leaks.Benchmark(file.name, [item.name for item in items], short)))
+    context.output(leaks.BENCHMARKS, "result", write_json(context.folder / leaks.BENCHMARKS, table))
+    return files, columns
 
 
 def _unit_done(folder: Path, unit: Unit) -> UnitStatistics | None:
@@ -158,16 +185,17 @@ def _workers(context: Context) -> int:
 
 
 def decide(context: Context) -> Figures:
-    """`verdicts/` and `funnel.json`, from the signals of data.scan alone."""
+    """`verdicts/`, `funnel.json` and `contamination.json`, from the signals of data.scan alone."""
     settings: RulesSettings = context.sections["data.rules"]
     duplicates: DuplicatesSettings = context.sections["data.duplicates"]
+    contamination: ContaminationSettings = context.sections["data.contamination"]
     paths = sorted((context.after["data.scan"] / "signals").glob("unit-*.parquet"))
     (context.folder / "verdicts").mkdir(exist_ok=True)
     total = 2 * len(paths)
     judged = []
     context.line.update(0, total, "units")
     for done, path in enumerate(paths, 1):
-        judged.append(verdicts.judge(path, settings))
+        judged.append(verdicts.judge(path, settings, contamination.threshold))
         context.line.update(done, total, "units", "rules")
         context.stop_here()
     verdicts.remove_duplicates(judged, context.ray)
@@ -190,7 +218,14 @@ def decide(context: Context) -> Figures:
     funnel = report.merge_funnels(verdicts.funnel_counts(verdict) for verdict in judged)
     table = report.funnel_table(funnel, _thresholds(settings))
     context.output("funnel.json", "result", write_json(context.folder / "funnel.json", table))
-    figures = report.decide_figures(funnel) | repeats
+    found = leaks.leak_table(
+        leaks.read_benchmarks(context.after["data.scan"]),
+        paths,
+        list(map(verdicts.removing_rules, judged)),
+        contamination,
+    )
+    context.output("contamination.json", "result", write_json(context.folder / "contamination.json", found))
+    figures = report.decide_figures(funnel) | repeats | leaks.leak_figures(found)
     if not figures["documents_kept"].value:
         raise ZhenError(
             "the rules keep no document at all",

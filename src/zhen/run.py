@@ -43,7 +43,7 @@ from zhen.formats.stage import Context, Figures, Stage
 from zhen.recipe import Recipe, section, to_toml
 
 STAGES = (
-    Stage("sampleweb", 4, ("sampleweb", "run.seed"), (), "zhen.sampleweb.stage:make"),
+    Stage("sampleweb", 5, ("sampleweb", "run.seed"), (), "zhen.sampleweb.stage:make"),
     Stage(
         "data.scan",
         4,

@@ -118,7 +118,7 @@ BOILERPLATE: dict[Language, tuple[str, ...]] = {
 
 NOTICES: dict[Language, str] = {
     "en": "Anyone may read this page, copy it by hand and give it to a friend, as long as not a word of it is changed.",
-    "zh": "这一页谁都可以读，谁都可以写下来给朋友看，但是一个字也不要换。",
+    "zh": "这一页谁都可以读，谁都可以写下来给朋友看，但是里面的话一个字也不要换，也不要说是自己写的。",
 }
 """A paragraph that stands among a page's own, where no extractor can tell it from them."""
 

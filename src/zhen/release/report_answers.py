@@ -54,7 +54,7 @@ def _group(run: Run, kind: str, name: str, lang: str, metric: str, rows: Sequenc
     title = _title(kind, name)
     measured, tongue = METRICS.get(metric, Words(metric, metric)), language(lang)
     bars = []
-    for row in rows:
+    for row in sorted(rows, key=lambda row: bool(row["model"] != run.model)):
         if row["model"] == CHANCE:
             continue
         error = row["stderr"]

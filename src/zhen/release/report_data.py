@@ -68,7 +68,7 @@ def _signals(run: Run, documents: Documents) -> Iterator[Part]:
         Key(Words("read", "读入"), 4),
         Key(Words("kept", "保留"), 0),
         *(Key(language(lang), colour, dashed=True) for lang, colour in THRESHOLD_COLOURS.items()),
-        Key(Words("any other language", "其他语言"), 2, dashed=True),
+        Key(Words("every other language", "其余各语言"), 2, dashed=True),
     ]
     yield Panels([_panel(rule, columns[rule["signal"]], keep) for rule in rules], keys)
     yield _alone(run, rules, columns, tongues)

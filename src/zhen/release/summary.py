@@ -258,7 +258,7 @@ def _pages(run: Run) -> Words:
             )
         )
     if lost := run.number("data.scan", "records_lost"):
-        aside.append(Words(f"{lost:,.0f} damaged records", f"{lost:,.0f} 条损坏的记录"))
+        aside.append(Words(f"{lost:,.0f} damaged record{'s' if lost > 1 else ''}", f"{lost:,.0f} 条损坏的记录"))
     return join(Words("; not counted: ", "；另有："), [text, *([join(Words(", ", "，"), aside)] if aside else [])])
 
 

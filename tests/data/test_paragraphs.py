@@ -21,7 +21,8 @@ CHINESE = "这个网站在您的电脑上留下一个小文件，这样您再来
 
 
 def test_lines_are_compared_from_a_width_on() -> None:
-    lines = ["x" * (PARAGRAPH - 1), "x" * PARAGRAPH, "很" * (PARAGRAPH // 2 - 1), "很" * (PARAGRAPH // 2), "", "…" * 99]
+    han = "很" * (PARAGRAPH // 2 - 1)
+    lines = ["x" * (PARAGRAPH - 1), "x" * PARAGRAPH, han, f"{han}。", "", "…" * 99]
     assert [value is not None for value in paragraph_hashes(lines)] == [False, True, False, True, False, False]
 
 

@@ -29,7 +29,10 @@ SKETCH = 256
 """Hashes of a sketch at most."""
 
 PARAGRAPH = 60
-"""Characters of a paragraph at least, Han characters counted twice; shorter lines are not compared."""
+"""Characters of a paragraph at least, wide ones counted twice; shorter lines are not compared."""
+
+_WIDE = 0x2E80
+"""From this code point on characters (Chinese, Japanese, Korean and their punctuation) count twice."""
 
 COLUMNS = (
     ("bands", pa.list_(pa.uint64())),
@@ -137,6 +140,8 @@ def _words(codes: Any, folded: Any, alone: Any, hashes: Any, characters: Any) ->
     width, begin = 0, 0
     for index in range(len(codes) + 1):
         code = codes[index] if index < len(codes) else np.uint32(10)
+        if code >= _WIDE:
+            width += 1
         place = min(code, last)
         value = folded[place]
         if value > _BLANK and not alone[place]:
@@ -151,7 +156,7 @@ def _words(codes: Any, folded: Any, alone: Any, hashes: Any, characters: Any) ->
         if value > _BLANK:
             words[count] = _mix(np.uint64(value))
             line = _join(line, words[count])
-            count, width = count + 1, width + 1
+            count += 1
         if code == 10:
             if index - begin + width >= PARAGRAPH and line:
                 hashes[found], characters[found] = _mix(line), index - begin

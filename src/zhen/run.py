@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import importlib
 import json
 import os
@@ -37,6 +36,7 @@ from zhen.formats.record import (
     library_versions,
     read_record,
     this_host,
+    utc_now,
     write_record,
 )
 from zhen.formats.stage import Context, Figures, Stage
@@ -276,7 +276,7 @@ class Run:
         if attempts > 1:
             context.event("resumed", attempt=attempts)
         self._log("start", item, attempt=attempts)
-        started, clock = _now(), time.monotonic()
+        started, clock = utc_now(), time.monotonic()
         line.update(0, None, "started")
         try:
             figures: Figures = _resolve(item.stage.run)(context)
@@ -347,7 +347,7 @@ class Run:
                 link.unlink()
 
     def _log(self, what: str, item: Planned, **more: Any) -> None:
-        row = {"time": _now(), "event": what, "stage": item.stage.name, "key": item.key[:8], **more}
+        row = {"time": utc_now(), "event": what, "stage": item.stage.name, "key": item.key[:8], **more}
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
@@ -379,10 +379,6 @@ def _refuse_other_folders(folder: Path) -> None:
             file=folder,
             hint="choose another folder with --out",
         )
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def records_of(folder: Path) -> dict[str, tuple[Path, Record]]:

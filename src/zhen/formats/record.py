@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import importlib.metadata
 import os
@@ -143,6 +144,11 @@ def key_of(value: Any) -> str:
             f"{error.object!r} is not valid Unicode", hint="rename the file or change the value: keys are made of UTF-8"
         ) from error
     return hashlib.sha256(encoded).hexdigest()
+
+
+def utc_now() -> str:
+    """The time, UTC, ISO 8601, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def library_versions() -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any, Protocol
 
 from zhen.errors import Interrupted
 from zhen.formats.files import Digest
-from zhen.formats.record import Event, Figure, Input, Kind
+from zhen.formats.record import Event, Figure, Input, Kind, utc_now
 
 Figures = dict[str, Figure]
 
@@ -76,8 +75,7 @@ class Context:
 
     def event(self, kind: str, **data: Any) -> None:
         """Put something that happened into the record."""
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        self.events.append(Event(now, kind, data))
+        self.events.append(Event(utc_now(), kind, data))
 
     def stop_here(self) -> None:
         """Call at a point from which the stage can go on. Raises Interrupted if Ctrl-C was pressed."""

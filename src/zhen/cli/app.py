@@ -30,6 +30,8 @@ class Verb(NamedTuple):
 VERBS = {
     "run": Verb("zhen.cli.run", "Take a recipe through its stages, from raw pages to a checked release", "Make"),
     "generate": Verb("zhen.cli.generate", "Continue a text with a checkpoint", "Use"),
+    "chat": Verb("zhen.cli.chat", "Talk with a checkpoint's model in the terminal", "Use"),
+    "try": Verb("zhen.cli.try_", "Take a page alone through the rules of a recipe", "Judge"),
     "why": Verb("zhen.cli.why", "Say what became of a document of a run, rule by rule", "Judge"),
     "inspect": Verb("zhen.cli.inspect", "Say what a checkpoint is: family, naming, shape, parameters", "Judge"),
     "audit": Verb("zhen.cli.audit", "Check a checkpoint's files, names, code and claims", "Judge"),

@@ -1,4 +1,4 @@
-"""How a rule's value against its threshold is printed."""
+"""How documents under the rules are printed: each value against its threshold, what is written otherwise."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from zhen.console import table
+from zhen.console import out, table, visible
 
 if TYPE_CHECKING:
+    from zhen.data.fate import Change
     from zhen.data.looks import Look
+
+MOST_CHANGES = 10
+"""Places of a document that are shown."""
 
 
 def looks_table(looks: Sequence[Look]) -> Table:
@@ -40,3 +44,19 @@ def number(value: float | None) -> str:
     if value is None:
         return "not measured"
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
+
+
+def show_changes(changes: Sequence[Change]) -> None:
+    """Print lines as they were read and as they are written."""
+    for change in changes[:MOST_CHANGES]:
+        for sign, lines in (("-", change.before), ("+", change.after)):
+            for each in lines:
+                line(f"  {sign} {each}")
+    if len(changes) > MOST_CHANGES:
+        line(f"  … and {len(changes) - MOST_CHANGES:,} more places")
+
+
+def line(text: str) -> None:
+    """Print a line, if it is not empty, as it is: no markup, nothing that a terminal would obey."""
+    if text:
+        out.print(visible(text), markup=False, soft_wrap=True)

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zhen.cli.launch import relaunch
-from zhen.console import out, visible
+from zhen.console import out
 
 if TYPE_CHECKING:
     from zhen.data.fate import Cluster, Fate, Mention
 
 BEGINNING = 160
 """Characters of the text that are shown."""
-
-MOST_CHANGES = 10
 
 
 def command(
@@ -53,12 +51,12 @@ def command(
 
 
 def _show(fate: Fate) -> None:
-    from zhen.cli.looks import looks_table, number, others
+    from zhen.cli.looks import line, looks_table, number, others, show_changes
 
     title = fate.id or f"a record of {fate.file}"
     reason = f" by {fate.rule}" if fate.verdict == "dropped" else f": {fate.rule}" if fate.verdict == "lost" else ""
     against = f" ({number(fate.value)} against {number(fate.threshold)})" if fate.value is not None else ""
-    _line(f"{title}  {fate.verdict}{reason}{against}")
+    line(f"{title}  {fate.verdict}{reason}{against}")
     facts = {
         "address": fate.url,
         "source": fate.source,
@@ -72,45 +70,31 @@ def _show(fate: Fate) -> None:
     }
     for name, value in facts.items():
         if value:
-            _line(f"{name:<9} {value}")
+            line(f"{name:<9} {value}")
     if fate.rules:
         out.print()
         out.print(looks_table(fate.rules))
-        _line(others(fate.rules))
+        line(others(fate.rules))
     if fate.cluster:
         _show_cluster(fate, fate.cluster)
-    _show_changes(fate)
+    if fate.changes:
+        out.print()
+        line("written without, or otherwise than, it was read:")
+        show_changes(fate.changes)
 
 
 def _show_cluster(fate: Fate, cluster: Cluster) -> None:
+    from zhen.cli.looks import line
+
     out.print()
     this = " (this one)" if cluster.kept.id == fate.id and cluster.kept.row == fate.row else ""
-    _line(f"one of {cluster.size:,} documents that are equal or near; kept of them is{this}")
+    line(f"one of {cluster.size:,} documents that are equal or near; kept of them is{this}")
     for each in (cluster.kept, *cluster.members):
-        _line(f"  {_name(each)}")
+        line(f"  {_name(each)}")
     more = cluster.size - len(cluster.members) - (1 if this else 2)
     if more > 0:
-        _line(f"  … and {more:,} more")
+        line(f"  … and {more:,} more")
 
 
 def _name(document: Mention) -> str:
     return f"{document.id}  {document.url or f'{document.unit}, row {document.row:,}'}"
-
-
-def _show_changes(fate: Fate) -> None:
-    if not fate.changes:
-        return
-    out.print()
-    _line("written without, or otherwise than, it was read:")
-    for change in fate.changes[:MOST_CHANGES]:
-        for sign, lines in (("-", change.before), ("+", change.after)):
-            for line in lines:
-                _line(f"  {sign} {line}")
-    if len(fate.changes) > MOST_CHANGES:
-        _line(f"  … and {len(fate.changes) - MOST_CHANGES:,} more places")
-
-
-def _line(text: str) -> None:
-    """A line as it is: no markup, nothing that a terminal would obey."""
-    if text:
-        out.print(visible(text), markup=False, soft_wrap=True)

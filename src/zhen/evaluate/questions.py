@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +13,13 @@ import msgspec
 
 from zhen.errors import ZhenError
 from zhen.evaluate.settings import SAMPLEWEB, TASKS, question_files
+from zhen.formats.record import Figure
+from zhen.formats.stage import Figures
 
 UNDETERMINED = "und"
+
+_LABEL = re.compile(r"[^:：\n]{1,20}[:：] ?")
+"""What stands in front of a question."""
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,3 +156,36 @@ def _answer(question: Question) -> tuple[str, int | None]:
     if answer and answer != choices[gold]:
         raise _Wrong(f"gold {gold} is the choice {choices[gold]!r}", f"the answer, {answer!r}")
     return choices[gold], gold
+
+
+def prompt_forms(tasks: Sequence[Task]) -> dict[str, str]:
+    """Language -> how its questions are put, `{}` for the question: what all its prompts begin with, up to a colon, and
+    end with, from a line's end on. Languages whose prompts have neither in common are left out."""
+    prompts: dict[str, list[str]] = {}
+    for task in tasks:
+        for question in task.questions:
+            prompts.setdefault(question.lang, []).append(question.prompt)
+    forms = {}
+    for lang, some in sorted(prompts.items()):
+        front = _LABEL.match(_common(some))
+        behind = _common([prompt[::-1] for prompt in some])[::-1]
+        label, line, rest = front[0] if front else "", *behind.partition("\n")[1:]
+        if (label or line) and len(set(some)) > 1:
+            forms[lang] = f"{label}{{}}{line}{rest}"
+    return forms
+
+
+def form_figures(tasks: Sequence[Task]) -> Figures:
+    """The forms as figures, JSON strings on one line: what chats with the model put questions in."""
+    forms = {lang: json.dumps(form, ensure_ascii=False) for lang, form in prompt_forms(tasks).items()}
+    # cards show figures in tables
+    return {
+        f"prompt_form.{lang}": Figure(form.replace("|", "\\u007c").replace("<", "\\u003c"), "a JSON string")
+        for lang, form in forms.items()
+    }
+
+
+def _common(texts: Sequence[str]) -> str:
+    """What all texts begin with."""
+    low, high = min(texts), max(texts)
+    return low[: next((at for at, (one, other) in enumerate(zip(low, high, strict=False)) if one != other), len(low))]

@@ -13,7 +13,7 @@ from zhen.evaluate import bits_per_byte as bpb
 from zhen.evaluate import results as report
 from zhen.evaluate.asking import Asking, ask
 from zhen.evaluate.held_out import Group, read_groups
-from zhen.evaluate.questions import read_tasks, task_files
+from zhen.evaluate.questions import form_figures, read_tasks, task_files
 from zhen.evaluate.samples import Sample, greedy_samples
 from zhen.evaluate.settings import TASKS, EvaluateSettings, question_files
 from zhen.evaluate.work import KNESER_NEY, ORDER, PARTS, LoadedEngine, Part, Work, items_file, make_items
@@ -65,6 +65,7 @@ def evaluate(context: Context) -> Figures:
             results["items"].setdefault(name, {}).update(some)
         results |= more
         figures |= of_questions
+        figures |= form_figures(asking.tasks)
         sentences.insert(0, sentence)
     context.output("results.json", "result", write_json(context.folder / "results.json", results))
     context.output("timings.json", "log", write_json(context.folder / "timings.json", work.timings))

@@ -29,6 +29,7 @@ def finish(folder: Path, records: Mapping[str, Record]) -> int:
     err.print()
     release = shlex.quote(str(folder / "release"))
     steps = (
+        (f"zhen chat {release}", "questions of your own"),
         (f"zhen generate {release} --prompt '…'", "a text of your own"),
         (f"zhen audit {release}", "what the audit checked"),
         (f"open {shlex.quote(str(folder / 'report.html'))}", "the whole story, each number with its command"),

@@ -25,7 +25,7 @@ def answers(run: Run) -> Iterator[Part]:
     yield Text(
         Words(
             "Shares of right answers, with lines of two standard errors to either side, clustered by fact; the dotted "
-            "mark is guessing. `Exact answer`: the model writes the answer itself; `one of four`: it finds the right "
+            "mark is guessing. Exact answer: the model writes the answer itself; one of four: it finds the right "
             "one likeliest. What is not learnt stands here too.",
             "答对的比例，横线为左右各两个标准误（按事实聚类），点线为随机猜。“答案完全一致”：模型自己写出答案；"
             "“四选一”：它认为正确的那个最有可能。没有学会的也列在这里。",
@@ -87,7 +87,7 @@ def _folded(run: Run, kind: str, rows: Sequence[Row]) -> Words:
         return title
     guess = 100 * sum(row["chance"] for row in own) / len(own)
     return Words(
-        f"{title}: {', '.join(english)} exact (guessing: {guess:.0f} %)",
+        f"{title}: asked in {', '.join(english)} exact (guessing: {guess:.0f} %)",
         f"{title.zh}：完全答对 {'，'.join(chinese)}（靠猜：{guess:.0f} %）",
     )
 

@@ -157,18 +157,16 @@ def _kept_where(rule: Mapping[str, Any]) -> Words:
 
 
 def summary_rows(records: Mapping[str, Record], stages: Mapping[str, Path]) -> list[tuple[Words, Words]]:
-    """Label and text of the lines (pages, tokens, model, questions, else held-out text, audit) that the run has."""
+    """Label and text of the lines (pages, tokens, model, held-out text, questions, audit) that the run has."""
     run = Run(records, stages)
-    learnt = (
-        [(Words("questions", "提问"), text)]
-        if (text := questions_sentence(run))
-        else [(Words("held-out text", "留出文本") if first else Words("", ""), text) for first, text in _held_out(run)]
-    )
+    label, none = Words("held-out text", "留出文本"), Words("", "")
+    held_out = [(label if first else none, text) for first, text in _held_out(run)]
     rows = [
         (Words("pages", "网页"), _pages(run)),
         (Words("tokens", "词元"), _tokens(run)),
         (Words("model", "模型"), _model(run)),
-        *learnt,
+        *held_out,
+        (Words("questions", "提问"), questions_sentence(run)),
         (Words("audit", "审查"), audit_sentence(run)),
     ]
     return [(label, text) for label, text in rows if text]

@@ -66,11 +66,6 @@ def character_counts(texts: Sequence[str]) -> NDArray[np.int64]:
     return counts.reshape(len(texts), CLASSES).astype(np.int64)
 
 
-def word_count(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """float64[texts]: words estimated from characters (a Han character is 0.6 words, five letters are one)."""
-    return np.asarray(counts @ WORDS, dtype=np.float64)
-
-
 def identify(text: str, counts: NDArray[np.int64]) -> tuple[str, float]:
     """Language (ISO 639-1, or `und`) and the share of the text's words, 0 to 1, that speaks for it.
 

@@ -36,6 +36,8 @@ LIBRARIES = [
     "py3langid",
     "sentencepiece",
     "tokenizers",
+    "numba",
+    "xxhash",
 ]
 
 

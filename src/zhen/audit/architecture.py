@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from zhen.audit.finding import Finding, Severity, counted, fails, holds, unchecked
 from zhen.audit.folder import Folder
 from zhen.checkpoint.names import SKIPPED, UNKNOWN, detect, rename
-from zhen.checkpoint.reader import INDEX, Checkpoint
+from zhen.checkpoint.reader import INDEX
+from zhen.checkpoint.stored import Checkpoint
 from zhen.errors import ZhenError
 from zhen.model.size import shapes
 
@@ -88,7 +89,7 @@ def check_one_set(folder: Folder) -> Iterator[Finding]:
     """No second set of weights, no adapter, no shard beside the index: some loader would take what no check saw."""
     if folder.checkpoint is None or not folder.root.is_dir():
         return
-    used = {header.file.name for header in folder.checkpoint.headers}
+    used = {file.name for file in folder.checkpoint.files}
     others = [name for name in folder.files if name.lower().endswith(OTHER_WEIGHTS) and name not in used]
     severity: Severity = "error" if folder.is_release else "warning"
     if others:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zhen.checkpoint.reader import Checkpoint
+from zhen.checkpoint.stored import Checkpoint
 from zhen.errors import ZhenError
 from zhen.model.config import ModelConfig
 

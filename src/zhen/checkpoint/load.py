@@ -10,8 +10,9 @@ import msgspec
 import torch
 
 from zhen.checkpoint import names, strictjson
-from zhen.checkpoint.reader import Checkpoint, open_checkpoint
+from zhen.checkpoint.reader import open_checkpoint
 from zhen.checkpoint.safetensors import TensorInfo
+from zhen.checkpoint.stored import Checkpoint
 from zhen.checkpoint.writer import Tensor as Written
 from zhen.checkpoint.writer import write_sharded
 from zhen.errors import ZhenError, did_you_mean

@@ -2,54 +2,17 @@
 
 from __future__ import annotations
 
-import mmap
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from zhen.checkpoint import strictjson
 from zhen.checkpoint.safetensors import Header, TensorInfo, read_header
+from zhen.checkpoint.stored import Checkpoint, read_config, readable
 from zhen.errors import ZhenError
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-
-
-class Checkpoint:
-    """The tensors of a checkpoint by name, its config, and what was noticed on the way (`notes`).
-
-    Opening reads headers only; `read` maps the file and copies nothing.
-    """
-
-    def __init__(
-        self, folder: Path, headers: list[Header], config: dict[str, Any] | None, notes: list[str] | None = None
-    ) -> None:
-        self.folder = folder
-        self.config = config
-        self.headers = headers
-        self.notes = notes or []
-        self.tensors: dict[str, TensorInfo] = {}
-        for header in headers:
-            for name, tensor in header.tensors.items():
-                if name in self.tensors:
-                    other = self.tensors[name].file.name
-                    raise ZhenError(f"also in {other}", expected="one file", file=header.file, place=f"tensor {name!r}")
-                self.tensors[name] = tensor
-        self._maps: dict[Path, memoryview] = {}
-
-    def read(self, name: str) -> memoryview:
-        """The bytes of a tensor, mapped read-only from its file; row-major, little-endian."""
-        if name not in self.tensors:
-            raise ZhenError(f"no tensor {name!r}", file=self.folder)
-        tensor = self.tensors[name]
-        if tensor.begin == tensor.end:
-            return memoryview(b"")
-        if tensor.file not in self._maps:
-            with tensor.file.open("rb") as file:
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            self._maps[tensor.file] = memoryview(mapped)
-        return self._maps[tensor.file][tensor.begin : tensor.end]
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
@@ -61,35 +24,19 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         path = folder_of_index(Path(path))
         if path.is_dir():
             headers, notes = _folder_headers(path)
-            return Checkpoint(path, headers, read_config(path), notes)
+            return Checkpoint(path, _tensors(headers), read_config(path), notes=notes)
         if not path.exists():
             raise ZhenError("not found", expected="a checkpoint folder or a .safetensors file", file=path)
-        return Checkpoint(path.parent, [read_header(path)], read_config(path.parent))
+        return Checkpoint(path.parent, _tensors([read_header(path)]), read_config(path.parent))
 
 
-@contextmanager
-def readable(path: str | Path) -> Iterator[None]:
-    """Turns what the system says against reading `path`, or a file in it, into a ZhenError."""
-    try:
-        yield
-    except OSError as error:
-        raise ZhenError(f"can't be read: {error.strerror or error}", file=error.filename or path) from error
+def _tensors(headers: Iterable[Header]) -> list[TensorInfo]:
+    return [tensor for header in headers for tensor in header.tensors.values()]
 
 
 def folder_of_index(path: Path) -> Path:
     """The folder that an index file stands for; any other path as it is."""
     return path.parent if path.name.endswith(".index.json") and path.is_file() else path
-
-
-def read_config(folder: Path) -> dict[str, Any] | None:
-    """The parsed config.json of `folder`, None if there is none."""
-    file = folder / "config.json"
-    if not file.exists():
-        return None
-    value = strictjson.read(file)
-    if not isinstance(value, dict):
-        raise ZhenError(type(value).__name__, expected="a table", file=file)
-    return value
 
 
 def read_index(file: Path, suffix: str = ".safetensors") -> tuple[dict[str, str], Any]:

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from zhen.checkpoint.reader import Checkpoint
 from zhen.checkpoint.safetensors import BITS
+from zhen.checkpoint.stored import Checkpoint
 from zhen.checkpoint.writer import Tensor
 from zhen.errors import ZhenError
 

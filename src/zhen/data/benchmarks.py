@@ -22,6 +22,7 @@ from zhen.data.settings import SAMPLEWEB
 from zhen.data.sources import expand
 from zhen.errors import ZhenError
 from zhen.formats.files import sha256_file
+from zhen.formats.ngrams import without_labels
 from zhen.formats.record import Input
 
 PLACE = "data.contamination.against"
@@ -39,8 +40,6 @@ ANSWERS = (
 """Keys that hold the answer, or which of the choices it is."""
 NAMES = ("id", "task_id", "query_id", "ind", "idx", "index")
 _CHOICE = re.compile(r"(?:choice|option|ending|sol|answer|opa)[_ ]?[0-9a-e]|[a-e]")
-_LABEL_FRONT = re.compile(r"^\s*(?:question|q|problem|goal|问题|问|题目|题)\s*[:：]\s*", re.IGNORECASE)
-_LABEL_BEHIND = re.compile(r"\s*(?:answer|a|solution|答案|答|解)\s*[:：]\s*$", re.IGNORECASE)
 
 
 class File(Struct, frozen=True):
@@ -176,7 +175,7 @@ def _texts(keys: Mapping[str, Any], columns: Sequence[str]) -> tuple[str, str]:
     question = next((keys[name] for name in QUESTIONS if isinstance(keys.get(name), str) and keys[name].strip()), None)
     if question is None:
         question = max((value for value in keys.values() if isinstance(value, str)), key=len, default="")
-    return _LABEL_BEHIND.sub("", _LABEL_FRONT.sub("", question)), _answer(keys)
+    return without_labels(question), _answer(keys)
 
 
 def _words(value: Any) -> str:

@@ -17,7 +17,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from zhen.data.benchmarks import Item
-from zhen.formats.ngrams import SIZE, Hashes, Tokens, runs, tokens
+from zhen.formats.ngrams import LEAST, SIZE, Hashes, Table, Tokens, contains, runs, tokens, words
 
 COLUMNS = (
     pa.field("contaminated", pa.float32()),
@@ -29,8 +29,6 @@ COLUMNS = (
 `reworded`: the greatest share of an item's rare words close together; `overlaps`: each item of which there is much
 (`item`: its number in benchmarks.json; `words`: whether word for word)."""
 
-LEAST = 5.0
-"""Words (a Han character is 0.6) of the shortest item that is looked for: a shorter one is said by chance."""
 HEAD = 4
 """Tokens by which a short question is found."""
 LEAST_SHARE = 0.2
@@ -44,7 +42,6 @@ _COMMON = 64
 """Items that have a word, at most, for it to be a rare one by which an item is found."""
 _LONGEST = 128
 """Tokens of the longest item that rewordings are looked for of: longer ones are told by their runs of 13."""
-_BITS = 22
 
 
 class _Tokenised(Struct):
@@ -59,30 +56,6 @@ class _Tokenised(Struct):
         return len(self.question) + len(self.answer)
 
 
-class _Table:
-    """Hashes with what they stand for, and a bitmap that keeps most others from being looked up."""
-
-    def __init__(self, keys: Hashes, values: NDArray[np.int64]) -> None:
-        order = np.argsort(keys, kind="stable")
-        self._keys, self._first = np.unique(keys[order], return_index=True)
-        self._last = np.append(self._first[1:], len(keys))
-        self._values = values[order]
-        self._seen = np.zeros(1 << _BITS, dtype=np.bool_)
-        self._seen[keys >> np.uint64(64 - _BITS)] = True
-
-    def find(self, hashes: Hashes, where: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Places of the hashes that are in the table (once for each thing they stand for), int64[hits, 2] of values."""
-        places = np.flatnonzero(self._seen[hashes >> np.uint64(64 - _BITS)] & where)
-        if not len(places) or not len(self._keys):
-            return np.empty(0, np.int64), np.empty((0, 2), np.int64)
-        slots = np.minimum(np.searchsorted(self._keys, hashes[places]), len(self._keys) - 1)
-        right = self._keys[slots] == hashes[places]
-        places, slots = places[right], slots[right]
-        counts = self._last[slots] - self._first[slots]
-        starts = np.repeat(self._first[slots] - np.cumsum(counts) + counts, counts)
-        return np.repeat(places, counts), self._values[starts + np.arange(counts.sum())]
-
-
 def _runs_of(found: Tokens, size: int, which: NDArray[np.bool_]) -> tuple[Hashes, NDArray[np.int64]]:
     """The hashes of all runs of the texts `which`, and int64[runs, 2] of text and place in it."""
     hashes, whole = runs(found, size)
@@ -93,11 +66,7 @@ def _runs_of(found: Tokens, size: int, which: NDArray[np.bool_]) -> tuple[Hashes
 
 def _short(questions: Tokens, answers: Tokens) -> NDArray[np.bool_]:
     """bool[items]: whether an item is too short to be looked for."""
-    words = np.zeros(len(questions.bounds) - 1)
-    for part in (questions, answers):
-        sums = np.concatenate([[0.0], np.cumsum(np.where(part.alone, 0.6, 1.0))])
-        words += sums[part.bounds[1:]] - sums[part.bounds[:-1]]
-    return np.asarray((words < LEAST) | (np.diff(questions.bounds) < HEAD))
+    return np.asarray((words(questions) + words(answers) < LEAST) | (np.diff(questions.bounds) < HEAD))
 
 
 def too_short(items: Sequence[Item]) -> list[int]:
@@ -120,10 +89,10 @@ class Index:
         front = _runs_of(questions, SIZE, looked_for)
         behind = _runs_of(answers, SIZE, looked_for)
         behind[1][:, 1] += lengths[behind[1][:, 0]]
-        self._long = _Table(np.concatenate([front[0], behind[0]]), np.concatenate([front[1], behind[1]]))
+        self._long = Table(np.concatenate([front[0], behind[0]]), np.concatenate([front[1], behind[1]]))
         keys, values = _runs_of(questions, HEAD, looked_for & (lengths < SIZE))
         first = values[:, 1] == 0
-        self._heads = _Table(keys[first], values[first])
+        self._heads = Table(keys[first], values[first])
         self._terms(questions, answers, looked_for)
 
     def _terms(self, questions: Tokens, answers: Tokens, looked_for: NDArray[np.bool_]) -> None:
@@ -148,7 +117,7 @@ class Index:
             order = sorted(weights, key=lambda word: (counts[word], word))
             rare += [(word, (number, place)) for place, word in enumerate(order[:_RAREST]) if counts[word] <= _COMMON]
         keys = np.array([word for word, _ in rare], dtype=np.uint64)
-        self._rare = _Table(keys, np.array([value for _, value in rare], dtype=np.int64).reshape(-1, 2))
+        self._rare = Table(keys, np.array([value for _, value in rare], dtype=np.int64).reshape(-1, 2))
 
     def measure(self, texts: Sequence[str]) -> list[pa.Array]:
         """The values of COLUMNS for each text."""
@@ -194,7 +163,7 @@ class Index:
             sequence = self._sequences[number]
             until = int(found.bounds[text + 1])
             if 0 < len(sequence.answer) < SIZE and any(
-                _holds(found.hashes[end : min(until, end + SIZE + len(sequence.answer))].tolist(), sequence.answer)
+                contains(found.hashes[end : min(until, end + SIZE + len(sequence.answer))].tolist(), sequence.answer)
                 for end in ends.get((text, number), ())
             ):
                 mask |= ((1 << len(sequence.answer)) - 1) << len(sequence.question)
@@ -242,10 +211,6 @@ class Index:
                 weight -= weights[gone] if inside[gone] == 0 else 0.0
             best = max(best, weight)
         return min(best / self._totals[number], 1.0)
-
-
-def _holds(words: list[int], part: list[int]) -> bool:
-    return any(words[at : at + len(part)] == part for at in range(len(words) - len(part) + 1))
 
 
 def _terms(found: Tokens) -> Hashes:

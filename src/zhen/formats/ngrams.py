@@ -7,6 +7,7 @@ only parts words. Hashes are the same on every machine.
 from __future__ import annotations
 
 import functools
+import re
 import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,6 +19,19 @@ Hashes = NDArray[np.uint64]
 
 SIZE = 13
 """Tokens of a run that tells texts apart (Brown et al. 2020, GPT-3, appendix C: 13-grams)."""
+
+LEAST = 5.0
+"""Words (see `words`) of the shortest run that tells texts apart: a shorter one is said by chance."""
+
+_HAN = 0.6
+"""Words that a Han character or kana stands for."""
+
+_BITS = 22
+"""Of a table's bitmap: 4 MB."""
+
+_LABEL_FRONT = re.compile(r"^\s*(?:question|q|problem|goal|问题|问|题目|题)\s*[:：]\s*", re.IGNORECASE)
+_LABEL_BEHIND = re.compile(r"\s*(?:answer|a|solution|答案|答|解)\s*[:：]\s*$", re.IGNORECASE)
+"""What stands before a question and behind it."""
 
 _END = 0x33480
 _ALONE = [(0x3041, 0x3097), (0x30A1, 0x30FB), (0x3400, 0x4DC0), (0x4E00, 0xA000), (0xF900, 0xFB00), (0x20000, _END)]
@@ -138,3 +152,44 @@ def runs(found: Tokens, size: int) -> tuple[Hashes, NDArray[np.bool_]]:
         ends = np.repeat(found.bounds[1:], np.diff(found.bounds))
         whole = np.arange(count) + size <= ends
     return mix(hashes), whole
+
+
+def words(found: Tokens) -> NDArray[np.float64]:
+    """float64[texts]: how many words each text has, a Han character or kana being 0.6 of one."""
+    sums = np.concatenate([[0.0], np.cumsum(np.where(found.alone, _HAN, 1.0))])
+    return np.asarray(sums[found.bounds[1:]] - sums[found.bounds[:-1]])
+
+
+def without_labels(question: str) -> str:
+    """A question without `Question:` before it and `Answer:` behind it, in English or Chinese."""
+    return _LABEL_BEHIND.sub("", _LABEL_FRONT.sub("", question))
+
+
+def contains(whole: list[int], part: list[int]) -> bool:
+    """Whether `part` stands somewhere in `whole`, in one piece."""
+    return any(whole[at : at + len(part)] == part for at in range(len(whole) - len(part) + 1))
+
+
+class Table:
+    """Hashes with what they stand for, and a bitmap that keeps most others from being looked up."""
+
+    def __init__(self, keys: Hashes, values: NDArray[np.int64]) -> None:
+        """`keys`: what is looked for, as often as it stands for something; `values`: int64[keys, 2], for what."""
+        order = np.argsort(keys, kind="stable")
+        self._keys, self._first = np.unique(keys[order], return_index=True)
+        self._last = np.append(self._first[1:], len(keys))
+        self._values = values[order]
+        self._seen = np.zeros(1 << _BITS, dtype=np.bool_)
+        self._seen[keys >> np.uint64(64 - _BITS)] = True
+
+    def find(self, hashes: Hashes, where: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Places of the hashes that are in the table (once for each thing they stand for), int64[hits, 2] of values."""
+        places = np.flatnonzero(self._seen[hashes >> np.uint64(64 - _BITS)] & where)
+        if not len(places) or not len(self._keys):
+            return np.empty(0, np.int64), np.empty((0, 2), np.int64)
+        slots = np.minimum(np.searchsorted(self._keys, hashes[places]), len(self._keys) - 1)
+        right = self._keys[slots] == hashes[places]
+        places, slots = places[right], slots[right]
+        counts = self._last[slots] - self._first[slots]
+        starts = np.repeat(self._first[slots] - np.cumsum(counts) + counts, counts)
+        return np.repeat(places, counts), self._values[starts + np.arange(counts.sum())]

@@ -145,7 +145,7 @@ def test_pickled_weights_are_never_opened(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps(index))
     assert "pickles, which are never opened" in inspect_checkpoint(tmp_path).notes[0]
     (tmp_path / "pytorch_model.bin.index.json").unlink()
-    with pytest.raises(ZhenError, match=r"no \.safetensors"):
+    with pytest.raises(ZhenError):
         inspect_checkpoint(tmp_path)
 
 

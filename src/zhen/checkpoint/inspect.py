@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from zhen.checkpoint import names, strictjson
-from zhen.checkpoint.reader import INDEX, folder_of_index, open_checkpoint, read_index, weights
-from zhen.checkpoint.stored import Checkpoint, read_config, readable
+from zhen.checkpoint.reader import INDEX, folder_of_index, open_checkpoint, weights
+from zhen.checkpoint.stored import Checkpoint, read_config, read_index, readable
 from zhen.errors import ZhenError
 from zhen.model.architecture import Difference, Topic, differences
 from zhen.model.config import from_config_json

@@ -2,32 +2,104 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
-from zhen.checkpoint import strictjson
 from zhen.checkpoint.safetensors import Header, TensorInfo, read_header
-from zhen.checkpoint.stored import Checkpoint, read_config, readable
-from zhen.errors import ZhenError
+from zhen.checkpoint.stored import Checkpoint, read_config, read_index, readable
+from zhen.errors import ZhenError, missing_extra
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+TORCH_INDEX_END = ".bin.index.json"
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
-    """The checkpoint in a folder (one file, or shards with their index), of that index, or of one `.safetensors` file.
+    """The checkpoint in a folder, of an index, or in one file, whatever its format; its content decides, not its name.
 
+    Safetensors (one file, or shards with their index), PyTorch's `.bin`/`.pth` (`torchfile`), GGUF (`gguf`), and
+    Meta's folders (`consolidated`). Of a folder that has several, safetensors is read and the others are noted.
     Everything is checked: headers, and the index against the shards. Raises ZhenError naming file, tensor, numbers.
     """
     with readable(path):
-        path = folder_of_index(Path(path))
+        path = Path(path)
+        if path.is_file() and path.name.endswith(TORCH_INDEX_END):
+            return _opened("torchfile", path.parent)
+        path = folder_of_index(path)
         if path.is_dir():
-            headers, notes = _folder_headers(path)
-            return Checkpoint(path, _tensors(headers), read_config(path), notes=notes)
+            return _open_folder(path)
         if not path.exists():
-            raise ZhenError("not found", expected="a checkpoint folder or a .safetensors file", file=path)
+            raise ZhenError("not found", expected="a checkpoint folder or file", file=path)
+        if (module := _format_of(path)) is not None:
+            return _opened(module, path)
         return Checkpoint(path.parent, _tensors([read_header(path)]), read_config(path.parent))
+
+
+def _open_folder(folder: Path) -> Checkpoint:
+    others = {
+        "torchfile": _visible(folder, "pytorch_model*.bin"),
+        "gguf": _visible(folder, "*.gguf"),
+        "consolidated": _consolidated(folder),
+    }
+    if (folder / INDEX).exists() or (folder / SINGLE).exists():
+        headers, notes = _folder_headers(folder)
+        notes += [f"also here and not read: {files[0].name}" for files in others.values() if files]
+        return Checkpoint(folder, _tensors(headers), read_config(folder), notes=notes)
+    if others["consolidated"]:
+        return _opened("consolidated", folder)
+    if others["torchfile"]:
+        return _opened("torchfile", folder)
+    if others["gguf"] and not weights(folder):
+        return _opened("gguf", _first_of(others["gguf"], folder))
+    headers, notes = _folder_headers(folder)
+    return Checkpoint(folder, _tensors(headers), read_config(folder), notes=notes)
+
+
+def _consolidated(folder: Path) -> list[Path]:
+    """The weights of a folder of Meta's form; `consolidated.safetensors` only beside the `params.json` it needs."""
+    return _visible(folder, "consolidated*.pth", *["consolidated.safetensors"] * (folder / "params.json").exists())
+
+
+def _first_of(files: list[Path], folder: Path) -> Path:
+    """The one GGUF file, or the first of a model that is split into several."""
+    parts = [file for file in files if re.search(r"-\d{5}-of-\d{5}\.gguf$", file.name)]
+    if len(files) > 1 and len(parts) < len(files):
+        raise ZhenError(f"{len(files)} .gguf files", expected="one", file=folder, hint=f"name one: {files[0]}")
+    return files[0]
+
+
+def _format_of(file: Path) -> str | None:
+    """The module that opens a file of another format than safetensors, by its first bytes."""
+    if not file.is_file():
+        return None
+    with file.open("rb", buffering=0) as opened:
+        start = opened.read(9)
+    if start[8:9] == b"{":  # a header's length may begin with any byte
+        return None
+    if start.startswith(b"GGUF"):
+        return "gguf"
+    return "torchfile" if start.startswith((b"PK\x03\x04", b"\x80")) else None
+
+
+def _opened(module: str, path: Path) -> Checkpoint:
+    """What the `open_…` function of another format's module gives; the module is imported when it is needed."""
+    name = {"torchfile": "open_torch", "gguf": "open_gguf", "consolidated": "open_consolidated"}[module]
+    try:
+        opener = getattr(importlib.import_module(f"zhen.checkpoint.{module}"), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("zhen"):
+            raise ZhenError("a format that is not read", expected="safetensors", file=path) from error
+        raise missing_extra(error.name or str(error), module, f"reading {path.name}") from error
+    checkpoint: Checkpoint = opener(path)
+    return checkpoint
+
+
+def _visible(folder: Path, *patterns: str) -> list[Path]:
+    """The files of these names, without what a killed writer left (those begin with a dot)."""
+    found = (file for pattern in patterns for file in folder.glob(pattern))
+    return sorted(file for file in found if not file.name.startswith("."))
 
 
 def _tensors(headers: Iterable[Header]) -> list[TensorInfo]:
@@ -37,25 +109,6 @@ def _tensors(headers: Iterable[Header]) -> list[TensorInfo]:
 def folder_of_index(path: Path) -> Path:
     """The folder that an index file stands for; any other path as it is."""
     return path.parent if path.name.endswith(".index.json") and path.is_file() else path
-
-
-def read_index(file: Path, suffix: str = ".safetensors") -> tuple[dict[str, str], Any]:
-    """(tensor name -> shard's file name, the stated total_size) of an index file.
-
-    Raises ZhenError unless every shard is a plain name that ends in `suffix`, which can't leave the folder.
-    """
-    value = strictjson.read(file)
-    names = value.get("weight_map") if isinstance(value, dict) else None
-    if not isinstance(names, dict):
-        raise ZhenError("no weight_map", expected="a table of tensor name to file name", file=file)
-    if not names:
-        raise ZhenError("no tensors in weight_map", expected="at least one", file=file)
-    for name, shard in names.items():
-        if not isinstance(shard, str) or not _plain(shard) or not shard.endswith(suffix):
-            expected = f"a plain file name ending in {suffix}"
-            raise ZhenError(f"{shard!r}", expected=expected, file=file, place=f"weight_map {name!r}")
-    metadata = value.get("metadata")
-    return names, metadata.get("total_size") if isinstance(metadata, dict) else None
 
 
 def _folder_headers(folder: Path) -> tuple[list[Header], list[str]]:
@@ -84,14 +137,12 @@ def _folder_headers(folder: Path) -> tuple[list[Header], list[str]]:
 
 def weights(folder: Path) -> list[Path]:
     """The safetensors files in `folder`, without what a killed writer left (those begin with a dot)."""
-    return sorted(file for file in folder.glob("*.safetensors") if not file.name.startswith("."))
+    return _visible(folder, "*.safetensors")
 
 
 def _other_weights(folder: Path) -> str | None:
-    for pattern in ("*.bin", "*.pth", "*.pt", "*.gguf"):
-        if found := sorted(folder.glob(pattern)):
-            return f"{found[0].name} is there, but only safetensors is opened: pickle can run code"
-    return None
+    found = _visible(folder, "*.bin", "*.pth", "*.pt", "*.gguf")
+    return f"{found[0].name} is there; name that file" if found else None
 
 
 def _sharded(index: Path) -> tuple[list[Header], list[str]]:
@@ -122,7 +173,3 @@ def _same_names(tensors: Mapping[str, TensorInfo], listed: set[str], file: Path)
         )
     if missing := sorted(listed - tensors.keys()):
         raise ZhenError(f"missing, though {INDEX} lists it here", file=file, place=f"tensor {missing[0]!r}")
-
-
-def _plain(name: str) -> bool:
-    return name not in ("", ".", "..") and not any(mark in name for mark in ("/", "\\", "\0"))

@@ -82,3 +82,26 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         raise ZhenError(type(value).__name__, expected="a table", file=file)
     return value
+
+
+def read_index(file: Path, suffix: str = ".safetensors") -> tuple[dict[str, str], Any]:
+    """(tensor name -> shard's file name, the stated total_size) of an index file.
+
+    Raises ZhenError unless every shard is a plain name that ends in `suffix`, which can't leave the folder.
+    """
+    value = strictjson.read(file)
+    names = value.get("weight_map") if isinstance(value, dict) else None
+    if not isinstance(names, dict):
+        raise ZhenError("no weight_map", expected="a table of tensor name to file name", file=file)
+    if not names:
+        raise ZhenError("no tensors in weight_map", expected="at least one", file=file)
+    for name, shard in names.items():
+        if not isinstance(shard, str) or not _plain(shard) or not shard.endswith(suffix):
+            expected = f"a plain file name ending in {suffix}"
+            raise ZhenError(f"{shard!r}", expected=expected, file=file, place=f"weight_map {name!r}")
+    metadata = value.get("metadata")
+    return names, metadata.get("total_size") if isinstance(metadata, dict) else None
+
+
+def _plain(name: str) -> bool:
+    return name not in ("", ".", "..") and not any(mark in name for mark in ("/", "\\", "\0"))

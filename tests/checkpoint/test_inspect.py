@@ -58,10 +58,10 @@ REAL = {
     "internlm-20b": ("llama", "llama", set()),
     "open-llama-zh-en-3b": ("llama", "llama", set()),
     "yi-1.5-6b-slerp": ("llama", "llama", set()),
-    "baichuan2-13b-chat": ("baichuan", "unknown", {"attention", "position"}),
-    "falcon-180b-chat": ("falcon", "unknown", {"attention", "activation", "normalisation"}),
-    "qwen-72b": ("qwen", "unknown", {"attention"}),
-    "wizardlm-2-8x22b": ("mixtral", "unknown", {"activation"}),
+    "baichuan2-13b-chat": ("baichuan", "baichuan", {"normalisation", "position"}),
+    "falcon-180b-chat": ("falcon", "falcon", {"attention", "activation", "normalisation"}),
+    "qwen-72b": ("qwen", "qwen", {"attention"}),
+    "wizardlm-2-8x22b": ("mixtral", "mixtral", {"activation"}),
 }
 
 

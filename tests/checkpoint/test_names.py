@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zhen.checkpoint.names import SCHEMES, detect, from_llama, rename, to_llama
+from zhen.checkpoint.names import SCHEMES, detect, known, rename, unmapped
+from zhen.checkpoint.schemes import LLAMA
 from zhen.errors import ZhenError
 from zhen.model.config import PRESETS
 from zhen.model.size import shapes
@@ -14,18 +15,43 @@ from zhen.model.size import shapes
 YI_6B = list(shapes(PRESETS["yi-6b"]))
 
 
+def under(scheme: str, layers: int = 2) -> list[str]:
+    """Every name of a scheme that has a place in LLaMA, for a model of so many layers."""
+    return [name.replace("N", str(n)) for n in range(layers) for name in SCHEMES[scheme].held()]
+
+
+def test_llamas_table_is_its_decoder() -> None:
+    assert {name.replace("N", str(n)) for n in range(32) for name in LLAMA} == set(YI_6B)
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_a_table_is_one_to_one_and_speaks_of_the_same_tensors(scheme: str) -> None:
-    table = SCHEMES[scheme]
-    assert len(set(table.values())) == len(table)
-    assert set(table) == set(SCHEMES["llama"])
-    assert all(("N" in ours) == ("N" in theirs) for ours, theirs in table.items())
+def test_a_table_is_one_to_one(scheme: str) -> None:
+    places, others = SCHEMES[scheme].places, SCHEMES[scheme].others
+    held = SCHEMES[scheme].held()
+    assert list(places) == [name for name in LLAMA if name in places]
+    assert sorted(part for parts in held.values() for part in parts) == sorted(places)
+    assert {len(parts) > 1 for parts in held.values() if places[parts[0]].rule} <= {True}
+    assert all(place.rule for place in places.values() if len(held[place.name]) > 1)
+    assert not others & held.keys()
+    assert all((".N." in ours) == (".N." in place.name) for ours, place in places.items())
 
 
-@given(st.sampled_from(sorted(SCHEMES)), st.sampled_from(sorted(SCHEMES["llama"])), st.integers(0, 2000))
-def test_there_and_back_is_the_same_name(scheme: str, shape: str, layer: int) -> None:
-    name = shape.replace("N", str(layer))
-    assert to_llama(from_llama(name, scheme), scheme) == name
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_checkpoint_is_known_by_all_its_names(scheme: str) -> None:
+    names = [name.replace("N", "0").replace(".E.", ".3.") for name in known(SCHEMES[scheme])]
+    assert detect(names) == scheme
+    assert detect([*names, "model.layers.0.self_attn.rotary_emb.inv_freq"]) == scheme
+    assert detect([*names, "model.layers.0.self_attn.strange.weight"]) == "unknown"
+    assert len(unmapped(names, scheme)) == len(SCHEMES[scheme].others)
+
+
+@given(st.sampled_from(["llama", "yi", "meta", "gguf"]), st.permutations([0, 1, 10, 299]))
+def test_there_and_back_is_the_same_name(scheme: str, layers: list[int]) -> None:
+    other = {"llama": "yi", "yi": "llama", "meta": "gguf", "gguf": "meta"}[scheme]
+    names = [name.replace("N", str(n)) for n in layers for name in SCHEMES[scheme].held()]
+    there = rename(names, scheme, other)
+    assert len(set(there.values())) == len(set(names))
+    assert rename(there.values(), other, scheme) == {new: old for old, new in there.items()}
 
 
 def test_yi_differs_in_two_norms_only() -> None:
@@ -35,11 +61,17 @@ def test_yi_differs_in_two_norms_only() -> None:
     assert len(changed) == 64
 
 
-def test_the_scheme_is_found_from_the_names() -> None:
-    yi = list(rename(YI_6B, "llama", "yi").values())
-    assert detect(YI_6B) == "llama"
-    assert detect(yi) == "yi"
-    assert detect([*yi, "model.layers.0.self_attn.rotary_emb.inv_freq"]) == "yi"
+@pytest.mark.parametrize("scheme", sorted(SCHEMES.keys() - {"llama", "yi", "qwen2", "internlm", "mixtral"}))
+def test_what_is_more_than_names_is_sent_to_convert(scheme: str) -> None:
+    with pytest.raises(ZhenError, match="more than names") as raised:
+        rename(under(scheme), scheme, "llama")
+    assert raised.value.hint == "zhen convert CHECKPOINT --to llama"
+
+
+def test_constants_keep_their_names() -> None:
+    names = ["model.layers.0.input_layernorm.weight", "model.layers.0.self_attn.rotary_emb.inv_freq"]
+    assert list(rename(names, "llama", "yi").values()) == ["model.layers.0.ln1.weight", names[1]]
+    assert unmapped(names, "llama") == []
 
 
 @pytest.mark.parametrize(
@@ -47,7 +79,7 @@ def test_the_scheme_is_found_from_the_names() -> None:
     [
         [],
         ["model.layers.0.ln1.weight", "model.layers.1.input_layernorm.weight"],
-        [*YI_6B, "model.layers.0.self_attn.q_proj.bias"],
+        [*YI_6B, "model.layers.0.mlp.up_proj.bias"],
         ["model.layers.00.ln1.weight"],
         ["model.layers.٣.ln1.weight"],
         ["model.layers.-1.ln1.weight"],
@@ -64,5 +96,6 @@ def test_unmapped_tensors_are_listed() -> None:
 
 
 def test_an_unknown_scheme_is_refused() -> None:
-    with pytest.raises(ZhenError, match="gpt"):
-        rename([], "gpt", "llama")
+    with pytest.raises(ZhenError, match="mata") as raised:
+        rename([], "mata", "llama")
+    assert "meta" in str(raised.value.hint)

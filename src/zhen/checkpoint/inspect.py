@@ -12,6 +12,7 @@ import msgspec
 
 from zhen.checkpoint import names, strictjson
 from zhen.checkpoint.reader import INDEX, folder_of_index, open_checkpoint, weights
+from zhen.checkpoint.schemes import LLAMA
 from zhen.checkpoint.stored import Checkpoint, read_config, read_index, readable
 from zhen.errors import ZhenError
 from zhen.model.architecture import Difference, Topic, differences
@@ -236,22 +237,26 @@ _SIGNS: tuple[tuple[str, Topic, str, str], ...] = (
 
 def _by_names(stored: Iterable[str], naming: str, layers: int | None) -> list[Difference]:
     """Departures that the tensor names show, each with the first tensor that shows it."""
-    if naming != names.UNKNOWN:
-        return _norms_in_no_layer(names.rename(stored, naming, "llama").values(), layers)
-    found = []
-    for pattern, topic, says, expected in _SIGNS:
-        if shown := next((name for name in stored if re.search(pattern, name)), None):
-            found.append(Difference(topic, shown, says, expected))
-    return found
+    stored, found = list(stored), []
+    known = naming != names.UNKNOWN
+    for pattern, topic, says, expected in _SIGNS[1:] if known else _SIGNS:  # what a known scheme joins can be cut
+        shown = names.unmapped(stored, naming) if known else stored
+        if first := next((name for name in shown if re.search(pattern, name)), None):
+            found.append(Difference(topic, first, says, expected))
+    return found + (_norms_in_no_layer(stored, naming, layers) if known and not found else [])
 
 
-def _norms_in_no_layer(stored: Iterable[str], layers: int | None) -> list[Difference]:
+def _norms_in_no_layer(stored: Iterable[str], naming: str, layers: int | None) -> list[Difference]:
     """Norms that LLaMA has and no layer of these, where tensors of all `layers` are stored (not one shard's)."""
-    parts = {tuple(name.removeprefix("model.layers.").split(".", 1)) for name in stored if ".layers." in name}
-    if len({number for number, _ in parts}) != layers:
+    inside = [names.numbered(name) for name in stored]
+    if len({number for shape, number in inside if ".N." in shape}) != layers:
         return []
-    missing = {"input_layernorm.weight", "post_attention_layernorm.weight"} - {part for _, part in parts}
-    return [Difference("normalisation", norm, "is in no layer", "two norms a layer") for norm in sorted(missing)]
+    held = names.SCHEMES[naming].held()
+    present = {llama for shape, _ in inside for llama in held.get(shape, ())}
+    norms = [llama for llama in LLAMA if ".N." in llama and "layernorm" in llama and llama not in present]
+    return [
+        Difference("normalisation", norm.partition(".N.")[2], "is in no layer", "two norms a layer") for norm in norms
+    ]
 
 
 _NEIGHBOURS = ("cohere", "cohere2", "ernie4_5", "helium")
@@ -261,8 +266,14 @@ _NEIGHBOURS = ("cohere", "cohere2", "ernie4_5", "helium")
 def _by_custom(config: Mapping[str, Any]) -> list[Difference]:
     """Departures that a family's code makes and its config doesn't say."""
     family = config.get("model_type")
-    if family == "baichuan" and config.get("hidden_size") == 5120:
-        return [Difference("position", "model_type", "'baichuan' of 13B adds ALiBi", "rotary positions")]
+    if family == "baichuan":
+        found = []
+        if config.get("hidden_size") == 5120:
+            found.append(Difference("position", "model_type", "'baichuan' of 13B adds ALiBi", "rotary positions"))
+        if config.get("vocab_size") == 125696:
+            says = "'baichuan' of version 2 normalises the head's rows"
+            found.append(Difference("normalisation", "model_type", says, "the head as it is"))
+        return found
     if family in _NEIGHBOURS:
         return [Difference("position", "model_type", f"{family!r} rotates neighbours", "halves of a head rotated")]
     return []
@@ -305,7 +316,7 @@ def _count(config: Mapping[str, Any], stored: _Stored, family: str) -> tuple[int
         for dimension in shape:
             elements *= dimension
         count += elements
-    if expected:
+    if expected and names.detect(kept) in ("llama", "yi"):
         notes += _against_config(kept, shapes(expected))
     return count, notes
 

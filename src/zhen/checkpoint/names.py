@@ -1,87 +1,104 @@
-"""Tensor names as data: a table a scheme, one-to-one with LLaMA's."""
+"""Naming schemes: where each of LLaMA's tensors lies in checkpoints of other names, and what is known of any name."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 
-from zhen.errors import ZhenError
-
-_OUTSIDE = ("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight")
-_LAYER = (
-    "self_attn.q_proj.weight",
-    "self_attn.k_proj.weight",
-    "self_attn.v_proj.weight",
-    "self_attn.o_proj.weight",
-    "mlp.gate_proj.weight",
-    "mlp.up_proj.weight",
-    "mlp.down_proj.weight",
-)
-_LLAMA = {f"model.layers.N.{part}": f"model.layers.N.{part}" for part in _LAYER} | {name: name for name in _OUTSIDE}
-
-SCHEMES: dict[str, dict[str, str]] = {
-    "llama": _LLAMA
-    | {
-        "model.layers.N.input_layernorm.weight": "model.layers.N.input_layernorm.weight",
-        "model.layers.N.post_attention_layernorm.weight": "model.layers.N.post_attention_layernorm.weight",
-    },
-    # Yi's first release, November 2023: LLaMA's tensors with two norms renamed
-    "yi": _LLAMA
-    | {
-        "model.layers.N.input_layernorm.weight": "model.layers.N.ln1.weight",
-        "model.layers.N.post_attention_layernorm.weight": "model.layers.N.ln2.weight",
-    },
-}
-"""Scheme -> LLaMA's name -> the scheme's name, N being the layer's number."""
+from zhen.checkpoint.schemes import SCHEMES as SCHEMES
+from zhen.checkpoint.schemes import Scheme
+from zhen.errors import ZhenError, did_you_mean
 
 UNKNOWN = "unknown"
 
-SKIPPED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
-"""Computed constants that older files carry; loaders leave them out."""
+SKIPPED = re.compile(
+    r"(model|gpt_neox)\.(layers\.\d+\.(self_attn|attention)\.)?rotary_emb\.inv_freq"
+    r"|rope\.freqs|rope_freqs\.weight"
+    r"|(gpt_neox\.layers\.\d+\.attention|transformer\.h\.\d+\.attn)\.(masked_)?bias"
+)
+"""Computed constants that older files carry: rotary frequencies, causal masks. Loaders leave them out."""
 
 _NUMBER = re.compile(r"(?<=\.)(0|[1-9]\d*)(?=\.)", re.ASCII)
 
 
 def detect(names: Iterable[str]) -> str:
-    """The scheme in which all of `names` are known, or "unknown". Names outside every scheme's table decide nothing."""
-    shapes = {_numbered(name)[0] for name in names if not SKIPPED.fullmatch(name)}
+    """The scheme that knows all of `names`, or "unknown". Computed constants decide nothing.
+
+    Of several that do (one file of a model may hold just what two schemes name alike) it is the first of the table.
+    """
+    shapes = {numbered(name)[0] for name in names if not SKIPPED.fullmatch(name)}
     if not shapes:
         return UNKNOWN
-    return next((scheme for scheme, table in SCHEMES.items() if shapes <= set(table.values())), UNKNOWN)
+    return next((name for name, scheme in SCHEMES.items() if shapes <= known(scheme)), UNKNOWN)
 
 
-def to_llama(name: str, scheme: str) -> str:
-    """LLaMA's name of the tensor that `scheme` calls `name`. Raises ZhenError if the scheme has no such name."""
-    return rename([name], scheme, "llama")[name]
+def known(scheme: Scheme) -> frozenset[str]:
+    """Every name of the scheme, N for the layer's number."""
+    return scheme.others | {place.name for place in scheme.places.values()}
 
 
-def from_llama(name: str, scheme: str) -> str:
-    """What `scheme` calls the tensor that LLaMA calls `name`. Raises ZhenError if LLaMA has no such name."""
-    return rename([name], "llama", scheme)[name]
+def unmapped(names: Iterable[str], scheme: str) -> list[str]:
+    """Those of `names` that have no place in LLaMA, in order; computed constants are left out."""
+    held = scheme_of(scheme).held()
+    return [name for name in names if numbered(name)[0] not in held and not SKIPPED.fullmatch(name)]
 
 
 def rename(names: Iterable[str], source: str, target: str) -> dict[str, str]:
-    """Name in scheme `source` -> name in scheme `target`, for all of `names`. Raises ZhenError listing the unmapped."""
-    for scheme in (source, target):
-        if scheme not in SCHEMES:
-            raise ZhenError(f'naming scheme "{scheme}"', expected="one of " + ", ".join(SCHEMES))
-    back = {theirs: llama for llama, theirs in SCHEMES[source].items()}
-    renamed, unmapped = {}, []
+    """Name in scheme `source` -> name in scheme `target`, for all of `names`; computed constants keep theirs.
+
+    Raises ZhenError listing the names without a place, and where more than names differs: tensors joined or cut, or
+    the rows of queries and keys in another order.
+    """
+    names = list(names)
+    refuse_unmapped(names, source)
+    held, there = scheme_of(source).held(), scheme_of(target).held()
+    places = {parts: theirs for theirs, parts in there.items()}
+    renamed = {}
     for name in names:
-        shape, number = _numbered(name)
-        if shape in back:
-            renamed[name] = SCHEMES[target][back[shape]].replace(".N.", f".{number}.")
-        else:
-            unmapped.append(name)
-    if unmapped:
-        listed = ", ".join(unmapped[:5]) + (", …" if len(unmapped) > 5 else "")
-        raise ZhenError(f'{len(unmapped)} tensors without a name in "{source}": {listed}', expected="only known names")
+        shape, number = numbered(name)
+        if shape not in held:
+            renamed[name] = name
+            continue
+        parts = held[shape]
+        if parts not in places or not same_rows(parts, source, target):
+            why = f"{name} is joined, cut or ordered otherwise there"
+            hint = f"zhen convert CHECKPOINT --to {target}"
+            raise ZhenError(f"{source} to {target} is more than names", expected=f"{why}", hint=hint)
+        renamed[name] = at_layer(places[parts], number)
     return renamed
 
 
-def _numbered(name: str) -> tuple[str, str]:
-    """`name` with its layer's number replaced by N, and the number."""
+def same_rows(parts: tuple[str, ...], source: str, target: str) -> bool:
+    """Whether a tensor that holds `parts` of LLaMA's has its rows in the same order in both schemes."""
+    one, other = scheme_of(source), scheme_of(target)
+    rotated = any(part.endswith(("q_proj.weight", "k_proj.weight")) for part in parts)
+    rules = {scheme.places[part].rule if part in scheme.places else None for scheme in (one, other) for part in parts}
+    return len(rules) == 1 and (one.rotary == other.rotary or not rotated)
+
+
+def refuse_unmapped(names: Iterable[str], scheme: str) -> None:
+    """Raises ZhenError listing those of `names` that have no place in LLaMA."""
+    if lost := unmapped(names, scheme):
+        listed = ", ".join(lost[:5]) + (", …" if len(lost) > 5 else "")
+        raise ZhenError(f'{len(lost)} tensors without a name in "{scheme}": {listed}', expected="only known names")
+
+
+def numbered(name: str) -> tuple[str, str]:
+    """`name` with its layer's number replaced by N, an expert's by E, and the layer's number."""
     found = _NUMBER.search(name)
     if found:
-        return _NUMBER.sub("N", name, count=1), found[0]
+        return _NUMBER.sub("E", _NUMBER.sub("N", name, count=1), count=1), found[0]
     return ("" if ".N." in name else name), ""  # the letter itself stands for no layer
+
+
+def at_layer(template: str, number: str) -> str:
+    """The name that `template` stands for in layer `number`."""
+    return template.replace(".N.", f".{number}.")
+
+
+def scheme_of(name: str) -> Scheme:
+    """The scheme called `name`. Raises ZhenError with the nearest name."""
+    if name not in SCHEMES:
+        expected = "one of " + ", ".join(SCHEMES)
+        raise ZhenError(f'naming scheme "{name}"', expected=expected, hint=did_you_mean(name, SCHEMES))
+    return SCHEMES[name]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from zhen.audit.finding import Finding, Severity, counted, fails, holds, unchecked
 from zhen.audit.folder import Folder
-from zhen.checkpoint.names import SKIPPED, UNKNOWN, detect, rename
+from zhen.checkpoint.names import SKIPPED, UNKNOWN, detect, rename, unmapped
 from zhen.checkpoint.reader import INDEX
 from zhen.checkpoint.stored import Checkpoint
 from zhen.errors import ZhenError
@@ -59,17 +59,17 @@ def check_tensors(folder: Folder) -> Iterator[Finding]:
         return
     tensors = {name: info for name, info in folder.checkpoint.tensors.items() if not SKIPPED.fullmatch(name)}
     scheme = detect(tensors)
+    others = [name for name in tensors if detect([name]) != "llama"]
+    names = _by_llama_name(tensors, scheme)
     if scheme == "llama":
         yield holds("weights.names", _NAMES, f"{len(tensors)} tensors")
-    elif scheme == UNKNOWN:
-        strange = [name for name in tensors if detect([name]) != "llama"]
-        evidence = f"{len(strange)} not LLaMA's: {_some(strange)}"
+    elif scheme == UNKNOWN or unmapped(tensors, scheme):
+        evidence = f"{len(others)} not LLaMA's: {_some(others)}"
         yield fails("weights.names", _NAMES, evidence, fix="give the tensors LLaMA's names")
-        tensors = {name: info for name, info in tensors.items() if name not in strange}
     else:
-        others = [name for name in tensors if detect([name]) != "llama"]
         evidence = f"{len(others)} have {scheme}'s names: {_some(others)}"
-        yield fails("weights.names", _NAMES, evidence, fix="zhen rename FOLDER --to llama")
+        verb = "rename" if names else "convert"
+        yield fails("weights.names", _NAMES, evidence, fix=f"zhen {verb} FOLDER --to llama")
     if folder.config is None:
         yield unchecked("weights.shapes", _SHAPES, "config.json is missing or not LLaMA's", severity="error")
         return
@@ -77,12 +77,20 @@ def check_tensors(folder: Folder) -> Iterator[Finding]:
         evidence = f"config.json asks for {folder.config.num_hidden_layers:,} layers; there are {len(tensors)} tensors"
         yield fails("weights.missing", _SHAPES, evidence, fix=_FETCH)
         return
-    names = {name: name for name in tensors} if scheme == UNKNOWN else rename(tensors, scheme, "llama")
-    found = {names[name]: tuple(info.shape) for name, info in tensors.items()}
+    known = names or {name: name for name in tensors if name not in others}
+    found = {llama: tuple(tensors[name].shape) for name, llama in known.items()}
     if folder.config.tie_word_embeddings and HEAD in found and _head_is_embedding(folder.checkpoint):
         del found[HEAD]
-    yield from _compare(shapes(folder.config), found, whole=scheme != UNKNOWN)
+    yield from _compare(shapes(folder.config), found, whole=names is not None)
     yield from _dtype(folder)
+
+
+def _by_llama_name(tensors: Iterable[str], scheme: str) -> dict[str, str] | None:
+    """Name -> LLaMA's name; None where some have none, or are other tensors than LLaMA's."""
+    try:
+        return None if scheme == UNKNOWN else rename(tensors, scheme, "llama")
+    except ZhenError:
+        return None
 
 
 def check_one_set(folder: Folder) -> Iterator[Finding]:

@@ -26,7 +26,7 @@ import zstandard
 from zhen.data.gate import clean, decode
 from zhen.data.language import character_counts, identify
 from zhen.data.scan import ScanJob, scan_unit
-from zhen.data.settings import Columns, Source
+from zhen.data.settings import Columns, ExtractSettings, Source
 from zhen.data.units import Part, Unit
 
 SEED = 20231
@@ -70,7 +70,7 @@ def scanned(path: Path) -> Texts:
     with tempfile.TemporaryDirectory() as folder:
         for name in ("documents", "signals", "units"):
             (Path(folder) / name).mkdir()
-        job = ScanJob(unit, (source,), folder, 10.0, [])
+        job = ScanJob(unit, (source,), folder, ExtractSettings(), [])
         answer = json.loads(scan_unit(msgspec.json.encode(job).decode()))
         documents = pq.read_table(Path(folder) / answer["temporary"]["documents/unit-00000.parquet"])
     return dict(zip(documents["url"].to_pylist(), documents["text"].to_pylist(), strict=True))

@@ -35,7 +35,7 @@ def test_an_error_in_a_worker_is_told_as_it_was(tmp_path: Path, data_run: Module
         "unit": {"index": 0, "parts": []},
         "sources": [],
         "folder": str(tmp_path / "a"),
-        "page_seconds": 1,
+        "extract": {},
         "hashed": [],
     }
     (tmp_path / "a").write_text("a file where a folder should be")

@@ -10,7 +10,7 @@ from typing import IO
 from resiliparse.extract.html2text import extract_plain_text
 
 HEADER = struct.Struct("<cfI")
-"""A request: kind (`g` quick, `f` good), CPU seconds allowed, bytes that follow (UTF-8 HTML; none for `f`)."""
+"""A request: kind (`g` quick, `f` good), CPU seconds allowed, bytes that follow (UTF-8 HTML; none: the page before)."""
 
 ANSWER = struct.Struct("<I")
 """An answer: bytes of UTF-8 text that follow."""

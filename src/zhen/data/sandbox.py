@@ -20,27 +20,28 @@ class Extractor:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._held: str | None = None
+        """The page that the process has."""
 
     def quick(self, html: str, seconds: float) -> str | None:
         """resiliparse's text of the page, or None where it took more than `seconds` of CPU time or crashed."""
-        return self._ask(b"g", html.encode("utf-8", "replace"), seconds)
+        return self._ask(b"g", html, seconds)
 
-    def good(self, seconds: float) -> str | None:
-        """trafilatura's text of the page last given to `quick`, or None as there."""
-        return self._ask(b"f", b"", seconds)
+    def good(self, html: str, seconds: float) -> str | None:
+        """trafilatura's text of the page, or None as there."""
+        return self._ask(b"f", html, seconds)
 
     def close(self) -> None:
         """End the process."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
-            self._process = None
+            self._process = self._held = None
 
-    def _ask(self, kind: bytes, html: bytes, seconds: float) -> str | None:
+    def _ask(self, kind: bytes, html: str, seconds: float) -> str | None:
+        if not html:
+            return ""
         if self._process is None:
-            # a process that was ended (no text, kind "f") has forgotten the page
-            if kind == b"f":
-                return None
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "zhen.data.extract"],
                 stdin=subprocess.PIPE,
@@ -52,7 +53,9 @@ class Extractor:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            process.stdin.write(HEADER.pack(kind, seconds, len(html)) + html)
+            page = b"" if html is self._held else html.encode("utf-8", "replace")
+            process.stdin.write(HEADER.pack(kind, seconds, len(page)) + page)
+            self._held = html
             process.stdin.flush()
             deadline = time.monotonic() + seconds * _IDLE
             size = ANSWER.unpack(self._read(process.stdout.fileno(), ANSWER.size, deadline))[0]

@@ -15,12 +15,12 @@ import pyarrow as pa
 from msgspec import Struct
 
 from zhen.data import benchmarks, contamination, minhash, privacy
-from zhen.data.gate import clean, decode
+from zhen.data.gate import clean, decode, why_not
 from zhen.data.language import character_counts, identify
 from zhen.data.read import Item, Lost, Page, Skipped
 from zhen.data.read_any import read_file
 from zhen.data.sandbox import extractor
-from zhen.data.settings import Columns, Source
+from zhen.data.settings import Columns, ExtractSettings, Source
 from zhen.data.signals import NAMES, Batch, keys
 from zhen.data.sources import file_format
 from zhen.data.tables import PartFile, PartTable
@@ -57,7 +57,7 @@ class ScanJob(Struct, frozen=True):
     unit: Unit
     sources: tuple[Source, ...]
     folder: str
-    page_seconds: float
+    extract: ExtractSettings
     hashed: list[str]
     """Locations whose SHA-256 is taken now, because it was not when the run was planned."""
     benchmarks: tuple[benchmarks.File, ...] = ()
@@ -168,13 +168,13 @@ class _Scan:
         if isinstance(data, bytes):
             decoded = decode(data, page.charset)
             if decoded is None:
-                return Lost(page.at, len(data), "in no encoding that fits it", unpacked=True)
+                return Lost(page.at, len(data), why_not(data), unpacked=True)
             text, meta["charset"] = decoded
         assert isinstance(text, str)
         if page.html is not None:
             found, meta["extractor"] = self._extract(text)
             if found is None:
-                seconds = self.job.page_seconds
+                seconds = self.job.extract.page_seconds
                 return Lost(
                     page.at, len(page.html), f"extraction crashed or took {seconds:g} CPU seconds", unpacked=True
                 )
@@ -193,14 +193,19 @@ class _Scan:
         return page
 
     def _extract(self, html: str) -> tuple[str | None, str]:
-        """Text of a page and the extractor it is from. The good one is asked for pages in Chinese or English."""
-        seconds = self.job.page_seconds
-        quick = extractor().quick(html, seconds)
-        if not quick or identify(quick, character_counts([quick])[0])[0] not in ("zh", "en"):
-            return quick, "resiliparse"
-        good = extractor().good(seconds)
+        """Text of a page and the extractor it is from: the good one, and the quick one where that finds nothing.
+        Where languages are listed the quick one is first, and the good one is asked for pages in these."""
+        seconds, languages = self.job.extract.page_seconds, self.job.extract.languages
+        quick = None
+        if languages is not None:
+            quick = extractor().quick(html, seconds)
+            if not quick or identify(quick, character_counts([quick])[0])[0] not in languages:
+                return quick, "resiliparse"
+        good = extractor().good(html, seconds)
         self.statistics.extractor_failed += good is None
-        return (good, "trafilatura") if good else (quick, "resiliparse")
+        if good:
+            return good, "trafilatura"
+        return extractor().quick(html, seconds) if quick is None else quick, "resiliparse"
 
     def _overlaps(self) -> list[pa.Array]:
         """How much the batch has of each benchmark."""

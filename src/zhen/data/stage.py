@@ -60,9 +60,7 @@ def scan(context: Context) -> Figures:
     against, columns = _benchmarks(context)
     folder = str(context.folder.resolve())
     jobs = [
-        msgspec.json.encode(
-            ScanJob(unit, tuple(sources), folder, extract.page_seconds, hashed, against, columns)
-        ).decode()
+        msgspec.json.encode(ScanJob(unit, tuple(sources), folder, extract, hashed, against, columns)).decode()
         for unit in units
         if unit.name not in done
     ]

@@ -120,8 +120,8 @@ def _scan(settings: DataSettings, folder: Path, part: Part, files: tuple[benchma
     """Scan the file into `folder`, with the columns of each source until one gives a document."""
     sources: Sequence[Source] = settings.sources or (Source(name="file", path=part.path),)
     for source in sorted(sources, key=lambda source: source.columns is not None):
-        seconds, columns = settings.extract.page_seconds, settings.contamination.columns
-        job = ScanJob(Unit(0, [part]), (source,), str(folder), seconds, [], files, columns)
+        columns = settings.contamination.columns
+        job = ScanJob(Unit(0, [part]), (source,), str(folder), settings.extract, [], files, columns)
         answer = scan_unit(msgspec.json.encode(job).decode())
         statistics = msgspec.json.decode(answer, type=UnitStatistics)
         publish(folder, statistics.temporary)

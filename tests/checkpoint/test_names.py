@@ -38,7 +38,7 @@ def test_a_table_is_one_to_one(scheme: str) -> None:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_checkpoint_is_known_by_all_its_names(scheme: str) -> None:
-    names = [name.replace("N", "0").replace(".E.", ".3.") for name in known(SCHEMES[scheme])]
+    names = [name.replace("N", "0").replace(".E.", ".3.") for name in known(scheme)]
     assert detect(names) == scheme
     assert detect([*names, "model.layers.0.self_attn.rotary_emb.inv_freq"]) == scheme
     assert detect([*names, "model.layers.0.self_attn.strange.weight"]) == "unknown"

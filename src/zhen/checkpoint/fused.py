@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from zhen.checkpoint.names import SKIPPED, at_layer, numbered, refuse_unmapped, scheme_of
+from zhen.checkpoint.names import SKIPPED, at_layer, held, numbered, refuse_unmapped, scheme_of
 from zhen.checkpoint.schemes import Scheme
 from zhen.checkpoint.views import View, chosen, joined, renamed
 from zhen.errors import ZhenError
@@ -26,13 +26,12 @@ def to_llama(views: Mapping[str, View], scheme: str, config: ModelConfig) -> dic
     """
     refuse_unmapped(views, scheme)
     table = scheme_of(scheme)
-    held = table.held()
     found: dict[str, View] = {}
     for name, view in views.items():
         if SKIPPED.fullmatch(name):
             continue
         shape, number = numbered(name)
-        parts = held[shape]
+        parts = held(scheme)[shape]
         for part, rows in zip(parts, _rows(view, parts, table, config), strict=True):
             llama = at_layer(part, number)
             found[llama] = renamed(view, llama) if rows is None else chosen(view, llama, rows)
@@ -47,7 +46,6 @@ def from_llama(views: Mapping[str, View], scheme: str, config: ModelConfig) -> l
     """
     refuse_unmapped(views, "llama")
     table = scheme_of(scheme)
-    held = table.held()
     found: dict[str, View] = {}
     for name in views:
         shape, number = numbered(name)
@@ -57,10 +55,10 @@ def from_llama(views: Mapping[str, View], scheme: str, config: ModelConfig) -> l
             raise ZhenError("no place for it", expected=f'a tensor that "{scheme}" has', place=f"tensor {name!r}")
         template = table.places[shape].name
         if (theirs := at_layer(template, number)) not in found:
-            names = [at_layer(part, number) for part in held[template]]
+            names = [at_layer(part, number) for part in held(scheme)[template]]
             if missing := [part for part in names if part not in views]:
                 raise ZhenError("missing", expected=f"all parts of {theirs}", place=f"tensor {missing[0]!r}")
-            found[theirs] = _together([views[part] for part in names], theirs, held[template], table, config)
+            found[theirs] = _together([views[part] for part in names], theirs, held(scheme)[template], table, config)
     return list(found.values())
 
 

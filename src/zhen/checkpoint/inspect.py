@@ -251,7 +251,7 @@ def _norms_in_no_layer(stored: Iterable[str], naming: str, layers: int | None) -
     inside = [names.numbered(name) for name in stored]
     if len({number for shape, number in inside if ".N." in shape}) != layers:
         return []
-    held = names.SCHEMES[naming].held()
+    held = names.held(naming)
     present = {llama for shape, _ in inside for llama in held.get(shape, ())}
     norms = [llama for llama in LLAMA if ".N." in llama and "layernorm" in llama and llama not in present]
     return [

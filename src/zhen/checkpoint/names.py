@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from zhen.checkpoint.schemes import SCHEMES as SCHEMES
 from zhen.checkpoint.schemes import Scheme
@@ -29,18 +31,25 @@ def detect(names: Iterable[str]) -> str:
     shapes = {numbered(name)[0] for name in names if not SKIPPED.fullmatch(name)}
     if not shapes:
         return UNKNOWN
-    return next((name for name, scheme in SCHEMES.items() if shapes <= known(scheme)), UNKNOWN)
+    return next((scheme for scheme in SCHEMES if shapes <= known(scheme)), UNKNOWN)
 
 
-def known(scheme: Scheme) -> frozenset[str]:
+@functools.cache
+def known(scheme: str) -> frozenset[str]:
     """Every name of the scheme, N for the layer's number."""
-    return scheme.others | {place.name for place in scheme.places.values()}
+    return scheme_of(scheme).others | held(scheme).keys()
+
+
+@functools.cache
+def held(scheme: str) -> Mapping[str, tuple[str, ...]]:
+    """The scheme's name of each tensor that has a place -> LLaMA's names of what lies in it, in order."""
+    return MappingProxyType(scheme_of(scheme).held())
 
 
 def unmapped(names: Iterable[str], scheme: str) -> list[str]:
     """Those of `names` that have no place in LLaMA, in order; computed constants are left out."""
-    held = scheme_of(scheme).held()
-    return [name for name in names if numbered(name)[0] not in held and not SKIPPED.fullmatch(name)]
+    places = held(scheme)
+    return [name for name in names if numbered(name)[0] not in places and not SKIPPED.fullmatch(name)]
 
 
 def rename(names: Iterable[str], source: str, target: str) -> dict[str, str]:
@@ -51,19 +60,19 @@ def rename(names: Iterable[str], source: str, target: str) -> dict[str, str]:
     """
     names = list(names)
     refuse_unmapped(names, source)
-    held, there = scheme_of(source).held(), scheme_of(target).held()
-    places = {parts: theirs for theirs, parts in there.items()}
+    here = held(source)
+    places = {parts: theirs for theirs, parts in held(target).items()}
     renamed = {}
     for name in names:
         shape, number = numbered(name)
-        if shape not in held:
+        if shape not in here:
             renamed[name] = name
             continue
-        parts = held[shape]
+        parts = here[shape]
         if parts not in places or not same_rows(parts, source, target):
-            why = f"{name} is joined, cut or ordered otherwise there"
+            why = f"tensors that differ in names only; {name} is joined, cut or ordered otherwise"
             hint = f"zhen convert CHECKPOINT --to {target}"
-            raise ZhenError(f"{source} to {target} is more than names", expected=f"{why}", hint=hint)
+            raise ZhenError(f"{source} to {target} is more than names", expected=why, hint=hint)
         renamed[name] = at_layer(places[parts], number)
     return renamed
 

@@ -85,7 +85,7 @@ STAGES = (
     ),
     Stage(
         "evaluate",
-        2,
+        3,
         ("evaluate", "run.seed"),
         ("sampleweb/tasks", "pretrain", "shards", "tokenizer"),
         "zhen.evaluate.stage:evaluate",

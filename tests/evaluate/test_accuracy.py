@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from zhen.evaluate import accuracy
 from zhen.evaluate.answers import answer_pools, answered, commonest_answers
-from zhen.evaluate.in_training import Found
-from zhen.evaluate.questions import Question, Task
+from zhen.evaluate.in_training import Found, found_rows
+from zhen.evaluate.questions import Question, Task, groups_of
 
 
 def question(name: str, answer: str, **more: object) -> Question:
@@ -70,7 +70,7 @@ def test_guessing_is_one_in_the_answers_of_the_relation_or_in_the_choices() -> N
     tasks = pets()
     pools = answer_pools(tasks)
     assert pools == {("en", "pet"): {"cat": 4, "dog": 1, "goose": 1}}
-    rows = list(accuracy.chance_rows(accuracy.groups_of(tasks), pools))
+    rows = list(accuracy.chance_rows(groups_of(tasks), pools))
     found = [(row["task"], row["kind"], row["metric"], row["score"], row["n"]) for row in rows]
     third = pytest.approx(1 / 3, abs=1e-6)
     assert found == [
@@ -84,7 +84,7 @@ def test_the_commonest_answer_is_right_as_often_as_it_is_common() -> None:
     tasks = pets()
     pools = answer_pools(tasks)
     answers = {task.name: list(commonest_answers(task, pools)) for task in tasks}
-    rows = list(accuracy.answer_rows("most-frequent", accuracy.groups_of(tasks), answers, pools))
+    rows = list(accuracy.answer_rows("most-frequent", groups_of(tasks), answers, pools))
     assert [(row["metric"], row["score"]) for row in rows[:3]] == [("exact", 0.6), ("exact", 1.0), ("choice", 1.0)]
 
 
@@ -95,12 +95,12 @@ def test_questions_without_a_relation_are_guessed_from_their_own_task() -> None:
 
 def test_figures_name_sets_models_and_what_training_holds() -> None:
     tasks = pets()
-    groups, pools = accuracy.groups_of(tasks), answer_pools(tasks)
+    groups, pools = groups_of(tasks), answer_pools(tasks)
     answers = {task.name: [answered(item, item.answer, None) for item in task.questions] for task in tasks}
     rows = list(accuracy.answer_rows("pretrain", groups, answers, pools))
     rows += accuracy.answer_rows("kneser-ney", groups, answers, pools)
-    held = {task.name: [Found(item.id, item.id == "p9", False) for item in task.questions] for task in tasks}
-    figures = accuracy.figures_of(rows, list(accuracy.found_rows(groups, held)), last="pretrain")
+    held = {task.name: [Found(item.id, int(item.id == "p9"), 0) for item in task.questions] for task in tasks}
+    figures = accuracy.figures_of(rows, list(found_rows(groups, held)), last="pretrain")
     assert figures["questions.one.en.exact"].value == figures["questions.two.C.en.exact.kneser-ney"].value == 1.0
     assert (figures["questions_in_training"].value, figures["questions_in_training"].n) == (1, 7)
     assert (figures["questions_in_training.two.C.en"].value, figures["pairs_in_training"].value) == (1, 0)

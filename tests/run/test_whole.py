@@ -85,6 +85,28 @@ def test_the_release_passes_the_audit_and_a_changed_byte_fails_it(
     assert any("model.safetensors" in json.dumps(item) for item in failed)
 
 
+def test_the_audit_counts_the_questions_in_the_runs_own_shards(
+    micro_run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def counts(folder: Path) -> list[tuple[str, str]]:
+        zhen(["audit", str(folder / "release"), "--json"])
+        found = json.loads(capsys.readouterr().out)["findings"]
+        return [(each["verdict"], each["evidence"]) for each in found if each["id"].startswith("training.")]
+
+    assert [verdict for verdict, _ in counts(micro_run.folder)] == ["holds", "holds"]
+    copy = tmp_path / "copy"
+    shutil.copytree(micro_run.folder, copy, symlinks=True)
+    figures = copy / "release" / "records" / "evaluate.json"
+    record = json.loads(figures.read_text())
+    record["figures"]["questions_in_training.asked.en"]["value"] -= 1
+    figures.write_text(json.dumps(record))
+    verdicts = counts(copy)
+    assert [verdict for verdict, _ in verdicts] == ["fails", "holds"]
+    assert verdicts[0][1].startswith("questions_in_training.asked.en: the record says")
+    shutil.move((copy / "shards").resolve(), tmp_path / "elsewhere")
+    assert [verdict for verdict, _ in counts(copy)] == ["could not be checked"]
+
+
 def test_verify_accepts_the_run_and_names_a_changed_file(
     micro_run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,7 @@ from zhen.audit.finding import Finding, fails, holds, unchecked
 from zhen.audit.folder import Folder, list_files
 from zhen.audit.report import Report, report
 from zhen.audit.tokens import check_tokenizer
+from zhen.audit.training import check_training
 from zhen.checkpoint.reader import open_checkpoint
 from zhen.errors import ZhenError
 from zhen.model.config import from_config_json
@@ -29,6 +30,7 @@ CHECKS: tuple[Callable[[Folder], Iterator[Finding]], ...] = (
     check_context,
     check_weights,
     check_figures,
+    check_training,
     check_license,
     check_notice,
 )

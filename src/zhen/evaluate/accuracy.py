@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from zhen.evaluate.answers import Answer, Pool, pool_key
-from zhen.evaluate.in_training import Found
-from zhen.evaluate.questions import Question, Task
+from zhen.evaluate.in_training import row_name, training_figures
+from zhen.evaluate.questions import Group, Question, Task
 from zhen.formats.record import Figure
 from zhen.formats.stage import Figures
 
@@ -20,33 +19,10 @@ METRICS = (EXACT, CHOICE)
 CHANCE = "chance"
 NEVER_ASKED = "B"
 """The kind of the sample web's items about what pages tell and never ask."""
-ASKED = "A"
-"""The kind of the sample web's items that pages do ask."""
 
 DECIMALS = 6
 
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Group:
-    """The questions of a task that share kind and language; places among the task's."""
-
-    task: Task
-    kind: str
-    lang: str
-    places: list[int]
-
-
-def groups_of(tasks: Sequence[Task]) -> list[Group]:
-    """Every task's groups, in the order of their first questions."""
-    groups: list[Group] = []
-    for task in tasks:
-        places: dict[tuple[str, str], list[int]] = {}
-        for place, question in enumerate(task.questions):
-            places.setdefault((question.kind, question.lang), []).append(place)
-        groups += [Group(task, kind, lang, some) for (kind, lang), some in places.items()]
-    return groups
 
 
 def clustered_error(scores: Sequence[float], clusters: Sequence[str]) -> float | None:
@@ -100,44 +76,18 @@ def answer_rows(
                 yield _row(model, group, metric, score, error, chosen, _chance(group, metric, pools))
 
 
-def found_rows(groups: Sequence[Group], found: Mapping[str, Sequence[Found]]) -> Iterator[Row]:
-    """Rows of how many questions the training text asks, and answers."""
-    for group in groups:
-        own = [found[group.task.name][place] for place in group.places]
-        yield {
-            "set": group.task.set,
-            "task": group.task.name,
-            "kind": group.kind,
-            "lang": group.lang,
-            "n": len(own),
-            "questions": sum(item.question for item in own),
-            "pairs": sum(item.pair for item in own),
-        }
-
-
 def figures_of(rows: Sequence[Row], found: Sequence[Row], last: str) -> Figures:
     """`questions.<set>.<lang>.<metric>` of the model `last`, with `.<model>` behind for the others and the controls;
-    `questions_in_training.<set>.<lang>`, and in all but for those that are asked on purpose.
+    and how many of the questions the training text has (`training_figures`).
 
     Where a set holds several kinds of a language, its name is followed by the kind's: `<set>.<kind>`.
     """
     figures: Figures = {}
     for row in rows:
-        name = f"questions.{_name(row, found)}.{row['lang']}.{row['metric']}"
+        name = f"questions.{row_name(row, found)}.{row['lang']}.{row['metric']}"
         model = "" if row["model"] == last else f".{row['model']}"
         figures[name + model] = Figure(row["score"], "share right", row["n"], row["stderr"])
-    for row in found:
-        name = f"questions_in_training.{_name(row, found)}.{row['lang']}"
-        figures[name] = Figure(row["questions"], "questions", row["n"])
-    unasked = [row for row in found if row["kind"] != ASKED]
-    for name, column in (("questions_in_training", "questions"), ("pairs_in_training", "pairs")):
-        figures[name] = Figure(sum(row[column] for row in unasked), "questions", sum(row["n"] for row in unasked))
-    return figures
-
-
-def _name(row: Row, found: Sequence[Row]) -> str:
-    kinds = {other["kind"] for other in found if (other["set"], other["lang"]) == (row["set"], row["lang"])}
-    return str(row["set"]) if len(kinds) == 1 else f"{row['set']}.{row['kind']}"
+    return figures | training_figures(found)
 
 
 def sentence(rows: Sequence[Row], last: str) -> str:

@@ -18,8 +18,8 @@ from zhen.evaluate.answers import (
     model_answers,
     most_tokens,
 )
-from zhen.evaluate.in_training import Found, find_questions, training_texts
-from zhen.evaluate.questions import Task
+from zhen.evaluate.in_training import Found, count_questions, found_rows, training_texts
+from zhen.evaluate.questions import Task, groups_of
 from zhen.evaluate.work import KNESER_NEY, LoadedEngine, Part, Work, items_file, make_items
 from zhen.formats.stage import Figures
 
@@ -46,7 +46,7 @@ class Asking:
     def __init__(self, work: Work, tasks: Sequence[Task]) -> None:
         self._work, self.tasks = work, tasks
         self.pools = answer_pools(tasks)
-        self.groups = accuracy.groups_of(tasks)
+        self.groups = groups_of(tasks)
         self.total = sum(len(task.questions) for task in tasks)
         self._encoded: dict[str, list[Encoded]] = {}
 
@@ -134,7 +134,7 @@ class Asking:
                 self._work.advance(0, f"looking for the questions in the {TRAINING} text · {read:,} tokens")
 
         texts = training_texts(self._work.context.after["shards"], self._work.tokenizer, progress)
-        found = iter(find_questions(texts, [question for task in self.tasks for question in task.questions]))
+        found = iter(count_questions(texts, [question for task in self.tasks for question in task.questions]))
         return {task.name: [next(found) for _ in task.questions] for task in self.tasks}
 
 
@@ -146,7 +146,7 @@ def ask(asking: Asking, engines: dict[str, LoadedEngine]) -> tuple[Files, dict[s
     order = (*engines, KNESER_NEY, MOST_FREQUENT)
     rows = [row for name in order for row in accuracy.answer_rows(name, groups, answers[name], pools)]
     rows += accuracy.chance_rows(groups, pools)
-    found = list(accuracy.found_rows(groups, asking.find_in_training()))
+    found = list(found_rows(groups, asking.find_in_training()))
     files = {name: {task.name: items_file(name, task.name) for task in asking.tasks} for name in (*order, TRAINING)}
     results = {"questions": rows, "questions-in-training": found}
     return files, results, accuracy.figures_of(rows, found, last), accuracy.sentence(rows, last)

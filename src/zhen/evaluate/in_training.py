@@ -1,120 +1,169 @@
-"""Which questions the training text asks, and which it answers: exact search in the decoded shards."""
+"""Which questions the training text asks, and which it answers: their n-grams, counted in the decoded shards."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from zhen.evaluate.held_out import HELD_OUT
-from zhen.evaluate.questions import Question
+from zhen.evaluate.questions import ASKED, Group, Question
+from zhen.formats.ngrams import LEAST, SIZE, Table, Tokens, contains, runs, tokens, without_labels, words
+from zhen.formats.record import Figure
 from zhen.formats.shard import open_shards
+from zhen.formats.stage import Figures
 from zhen.tokenizer.load import Tokenizer
 
-PIECE_BYTES = 1 << 22
-"""Text searched at a time."""
+QUESTIONS = "questions_in_training"
+PAIRS = "pairs_in_training"
 
-LONGEST_WINDOW = 32
-"""Bytes compared by hash, at most; a power of two."""
+PIECE = 1 << 22
+"""Characters of text searched at a time."""
 
-_BASE = np.uint64(0x9E3779B97F4A7C15)
-"""Of the polynomial hash, modulo 2^64; odd."""
+Row = dict[str, Any]
 
 
 class Found(msgspec.Struct, frozen=True):
     """What the training text holds of a question."""
 
     id: str
-    question: bool
-    """The question as it is asked: the prompt without its last line (`Answer:`), if it has several."""
-    pair: bool
-    """The whole prompt with the right answer behind it."""
+    questions: int
+    """How often it is asked."""
+    pairs: int
+    """How often its right answer stands close behind it."""
+    first: str | None = None
+    """Where the first of these pairs stands, or the question where there is no pair."""
 
 
-def find_questions(texts: Iterable[str], questions: Sequence[Question]) -> list[Found]:
-    """Which of `questions` occur in `texts`. White space, of which extraction changes much, is left out of both."""
-    asked = [_bare(_question(question.prompt)) for question in questions]
-    pairs = [_bare(question.prompt + question.answer) for question in questions]
-    found = found_needles(texts, {*asked, *pairs})
+def count_questions(documents: Iterable[tuple[str, str]], questions: Sequence[Question]) -> list[Found]:
+    """How often each of `questions` is asked in `documents` (where, text), and answered at most SIZE words behind.
+
+    Texts are compared as n-grams of words (formats.ngrams), a question in one n-gram of all its words, within a
+    document. Labels around it are left out, but for a question so short that it is said by chance.
+    """
+    index = _Index(questions)
+    asked, answered = [0] * len(questions), [0] * len(questions)
+    first: dict[int, str] = {}
+    first_pair: dict[int, str] = {}
+    for places, texts in _pieces(documents):
+        found = tokens(texts)
+        for number, text, end in index.find(found):
+            asked[number] += 1
+            first.setdefault(number, places[text])
+            if index.answered(number, found, text, end):
+                answered[number] += 1
+                first_pair.setdefault(number, places[text])
     return [
-        Found(question.id, one in found, both in found)
-        for question, one, both in zip(questions, asked, pairs, strict=True)
+        Found(question.id, asked[number], answered[number], first_pair.get(number, first.get(number)))
+        for number, question in enumerate(questions)
     ]
 
 
-def training_texts(shards: Path, tokenizer: Tokenizer, progress: Callable[[int], None]) -> Iterator[str]:
-    """The text of every training document; `progress` is told the tokens of each."""
+def training_texts(shards: Path, tokenizer: Tokenizer, progress: Callable[[int], None]) -> Iterator[tuple[str, str]]:
+    """Where (`web/shard-00000, document 17`, from 1 on) and text of every training document; `progress` is told the
+    tokens of each."""
     for folder in sorted(path for path in shards.iterdir() if path.is_dir() and path.name != HELD_OUT):
         for shard in open_shards(folder, tokenizer.sha256):
-            for ids, _ in shard.documents():
-                yield tokenizer.decode(ids.tolist())
+            for number, (ids, _) in enumerate(shard.documents(), start=1):
+                yield f"{folder.name}/{shard.path.stem}, document {number}", tokenizer.decode(ids.tolist())
                 progress(ids.size)
 
 
-def _question(prompt: str) -> str:
-    before = prompt.rpartition("\n")[0]
-    return before if before.strip() else prompt
+def found_rows(groups: Sequence[Group], found: Mapping[str, Sequence[Found]]) -> Iterator[Row]:
+    """Rows of how many questions the training text asks, and answers."""
+    for group in groups:
+        own = [found[group.task.name][place] for place in group.places]
+        yield {
+            "set": group.task.set,
+            "task": group.task.name,
+            "kind": group.kind,
+            "lang": group.lang,
+            "n": len(own),
+            "questions": sum(item.questions > 0 for item in own),
+            "pairs": sum(item.pairs > 0 for item in own),
+        }
 
 
-def _bare(text: str) -> bytes:
-    return "".join(text.split()).encode("utf-8")
+def training_figures(rows: Sequence[Row]) -> Figures:
+    """`questions_in_training.<set>.<lang>` and `pairs_in_training.<set>.<lang>`, and both without a set: of all
+    questions but those that are asked on purpose."""
+    unasked = [row for row in rows if row["kind"] != ASKED]
+    figures: Figures = {}
+    for name, column in ((QUESTIONS, "questions"), (PAIRS, "pairs")):
+        for row in rows:
+            figures[f"{name}.{row_name(row, rows)}.{row['lang']}"] = Figure(row[column], "questions", row["n"])
+        figures[name] = Figure(sum(row[column] for row in unasked), "questions", sum(row["n"] for row in unasked))
+    return figures
 
 
-def found_needles(texts: Iterable[str], needles: set[bytes]) -> set[bytes]:
-    """Those of `needles` (UTF-8, without white space) that occur in one of `texts`, its white space left out.
-
-    Windows of a needle are looked for by hash first, so that the time does not grow with the number of needles; what
-    has all of them in a piece of text is then searched for itself.
-    """
-    if not needles:
-        return set()
-    shortest = min(len(needle) for needle in needles)
-    width = min(LONGEST_WINDOW, 1 << (shortest.bit_length() - 1))
-    ordered = sorted(needles)
-    windows = [_windows(needle, width) for needle in ordered]
-    keys, inverse = np.unique(np.concatenate(windows), return_inverse=True)
-    owned = np.split(inverse, np.cumsum([len(some) for some in windows])[:-1])
-    found: set[bytes] = set()
-    for piece in _pieces(texts):
-        places = np.searchsorted(keys, hashes := _hashes(np.frombuffer(piece, dtype=np.uint8), width))
-        places[places == keys.size] = 0
-        present = np.zeros(keys.size, dtype=np.bool_)
-        present[places[keys[places] == hashes]] = True
-        for needle, own in zip(ordered, owned, strict=True):
-            if needle not in found and present[own].all() and needle in piece:
-                found.add(needle)
-    return found
+def row_name(row: Row, rows: Sequence[Row]) -> str:
+    """A row's set, with its kind behind where the set has several in that language."""
+    kinds = {other["kind"] for other in rows if (other["set"], other["lang"]) == (row["set"], row["lang"])}
+    return str(row["set"]) if len(kinds) == 1 else f"{row['set']}.{row['kind']}"
 
 
-def _pieces(texts: Iterable[str]) -> Iterator[bytes]:
-    """Texts without white space, many joined by a byte that none holds."""
-    waiting: list[bytes] = []
+class _Index:
+    """Questions as n-grams, each found by its rarest run of SIZE words, or by all of them where it has no more."""
+
+    def __init__(self, questions: Sequence[Question]) -> None:
+        bare = [without_labels(question.prompt) for question in questions]
+        short = words(tokens(bare)) < LEAST
+        asked = tokens([q.prompt if few else text for q, text, few in zip(questions, bare, short, strict=True)])
+        answers = tokens([question.answer for question in questions])
+        self._asked = [asked.of(number) for number in range(len(questions))]
+        self._answers = [answers.of(number).tolist() for number in range(len(questions))]
+        self._tables = list(self._make_tables(asked))
+
+    def _make_tables(self, asked: Tokens) -> Iterator[tuple[int, Table]]:
+        """(words, the runs of so many words, each with its question and its place there)."""
+        widths = np.minimum(np.diff(asked.bounds), SIZE)
+        for width in sorted({int(width) for width in widths} - {0}):
+            hashes, whole = runs(asked, width)
+            own = [
+                (
+                    number,
+                    int(asked.bounds[number]) + np.flatnonzero(whole[asked.bounds[number] : asked.bounds[number + 1]]),
+                )
+                for number in np.flatnonzero(widths == width).tolist()
+            ]
+            unique, counts = np.unique(hashes[np.concatenate([at for _, at in own])], return_counts=True)
+            chosen = [(number, int(at[np.argmin(counts[np.searchsorted(unique, hashes[at])])])) for number, at in own]
+            values = np.array([(number, at - asked.bounds[number]) for number, at in chosen], dtype=np.int64)
+            yield width, Table(hashes[[at for _, at in chosen]], values)
+
+    def find(self, found: Tokens) -> Iterator[tuple[int, int, int]]:
+        """(question, text, where it ends among the tokens) of each copy; of one question in the order of the texts."""
+        for width, table in self._tables:
+            places, values = table.find(*runs(found, width))
+            texts = np.searchsorted(found.bounds, places, side="right") - 1
+            for place, text, (number, offset) in zip(places.tolist(), texts.tolist(), values.tolist(), strict=True):
+                asked = self._asked[number]
+                begin, end = place - offset, place - offset + asked.size
+                inside = found.bounds[text] <= begin and end <= found.bounds[text + 1]
+                if inside and np.array_equal(found.hashes[begin:end], asked):
+                    yield number, text, end
+
+    def answered(self, number: int, found: Tokens, text: int, end: int) -> bool:
+        """Whether the answer stands at most SIZE words behind the question that ends there, in the same text."""
+        answer = self._answers[number]
+        behind = found.hashes[end : min(int(found.bounds[text + 1]), end + SIZE + len(answer))].tolist()
+        return bool(answer) and contains(behind, answer)
+
+
+def _pieces(documents: Iterable[tuple[str, str]]) -> Iterator[tuple[list[str], list[str]]]:
+    """Places and texts, PIECE characters and more at a time."""
+    places: list[str] = []
+    texts: list[str] = []
     size = 0
-    for text in texts:
-        waiting.append(_bare(text.replace("\0", "")))
-        size += len(waiting[-1])
-        if size >= PIECE_BYTES:
-            yield b"\0".join(waiting)
-            waiting, size = [], 0
-    yield b"\0".join(waiting)
-
-
-def _windows(needle: bytes, width: int) -> NDArray[np.uint64]:
-    """Hashes of windows that cover a needle: every half width, and the last."""
-    hashes = _hashes(np.frombuffer(needle, dtype=np.uint8), width)
-    step = max(1, width // 2)
-    return np.concatenate((hashes[:-1:step], hashes[-1:]))
-
-
-def _hashes(data: NDArray[np.uint8], width: int) -> NDArray[np.uint64]:
-    """Hash of each window of `width` (a power of two) bytes: uint64[n - width + 1], of two halves each time."""
-    hashes = data.astype(np.uint64)
-    power, half = _BASE, 1
-    with np.errstate(over="ignore"):
-        while half < width and hashes.size > half:
-            hashes = hashes[:-half] * power + hashes[half:]
-            power, half = power * power, half * 2
-    return hashes if half == width else np.empty(0, np.uint64)
+    for place, text in documents:
+        places.append(place)
+        texts.append(text)
+        size += len(text)
+        if size >= PIECE:
+            yield places, texts
+            places, texts, size = [], [], 0
+    if texts:
+        yield places, texts

@@ -18,6 +18,9 @@ from zhen.formats.stage import Figures
 
 UNDETERMINED = "und"
 
+ASKED = "A"
+"""The kind of the items that the training text asks on purpose."""
+
 _LABEL = re.compile(r"[^:：\n]{1,20}[:：] ?")
 """What stands in front of a question."""
 
@@ -55,6 +58,27 @@ class Task:
     questions: list[Question]
 
 
+@dataclass(frozen=True)
+class Group:
+    """The questions of a task that share kind and language; places among the task's."""
+
+    task: Task
+    kind: str
+    lang: str
+    places: list[int]
+
+
+def groups_of(tasks: Sequence[Task]) -> list[Group]:
+    """Every task's groups, in the order of their first questions."""
+    groups: list[Group] = []
+    for task in tasks:
+        places: dict[tuple[str, str], list[int]] = {}
+        for place, question in enumerate(task.questions):
+            places.setdefault((question.kind, question.lang), []).append(place)
+        groups += [Group(task, kind, lang, some) for (kind, lang), some in places.items()]
+    return groups
+
+
 def task_files(tasks: Sequence[str], sampleweb: Path | None) -> dict[str, Path]:
     """Name -> file of the question tasks among `tasks`: those of the sample web by name, then the recipe's own files.
 
@@ -80,15 +104,15 @@ def task_files(tasks: Sequence[str], sampleweb: Path | None) -> dict[str, Path]:
 
 def read_tasks(files: Mapping[str, Path]) -> list[Task]:
     """The tasks of `files`, in their order. Raises ZhenError with file and line for what is no question."""
-    tasks = []
-    for name, path in files.items():
-        questions = read_questions(path, name)
-        langs = {question.lang for question in questions}
-        ending = f".{next(iter(langs))}" if len(langs) == 1 else ""
-        base = name.removesuffix(ending)
-        named = [question if question.kind else msgspec.structs.replace(question, kind=base) for question in questions]
-        tasks.append(Task(name, base, named))
-    return tasks
+    return [task_of(name, read_questions(path, name)) for name, path in files.items()]
+
+
+def task_of(name: str, questions: Sequence[Question]) -> Task:
+    """The task of that name; questions that have no kind get the set's name."""
+    langs = {question.lang for question in questions}
+    base = name.removesuffix(f".{next(iter(langs))}" if len(langs) == 1 else "")
+    named = [question if question.kind else msgspec.structs.replace(question, kind=base) for question in questions]
+    return Task(name, base, named)
 
 
 def read_questions(path: Path, name: str) -> list[Question]:

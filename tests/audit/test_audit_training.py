@@ -195,7 +195,7 @@ def test_an_answer_in_the_next_document_is_no_pair(make_run: Callable[..., Path]
     [
         ({}, RECORDED.figures, "item pet: recorded: 0 copies"),
         ({"pet": (1, 1, "web/shard-00000, document 41")}, RECORDED.figures, "item pet: recorded: 1 copy, 1"),
-        (RECORDED.copies, RECORDED.figures | {"pairs_in_training": 0}, "pairs_in_training: the record says 0 of 3"),
+        (RECORDED.copies, {**RECORDED.figures, "pairs_in_training": 0}, "pairs_in_training: the record says 0 of 3"),
     ],
 )  # fmt: skip
 def test_a_record_that_says_less_is_found(

@@ -7,17 +7,21 @@ import json
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import torch
 
 from zhen.checkpoint import names, strictjson
+from zhen.checkpoint.configs import config_of
+from zhen.checkpoint.fused import to_llama
 from zhen.checkpoint.reader import open_checkpoint
 from zhen.checkpoint.safetensors import TensorInfo
 from zhen.checkpoint.stored import Checkpoint
+from zhen.checkpoint.views import View, views
 from zhen.checkpoint.writer import Tensor as Written
 from zhen.checkpoint.writer import write_sharded
 from zhen.errors import ZhenError, did_you_mean
 from zhen.formats.files import Digest, write_bytes, write_json
-from zhen.model.config import ModelConfig, from_config_json, to_config_json
+from zhen.model.config import ModelConfig, to_config_json
 from zhen.model.size import shapes
 from zhen.model.transformer import Transformer
 
@@ -43,28 +47,31 @@ _TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json", "special_tokens_map.jso
 def load_model(
     folder: str | Path, dtype: torch.dtype | str | None = None, device: torch.device | str | None = None
 ) -> Transformer:
-    """The model in a checkpoint folder of the LLaMA architecture, under LLaMA's or Yi's tensor names.
+    """The model in a checkpoint of the LLaMA architecture, in any format and naming scheme that is known.
 
     `dtype` None keeps the weights as stored (matrices of several formats come in the narrowest that holds them all).
-    Only safetensors is opened, and no code that came with the weights runs. Raises ZhenError for another architecture,
-    and naming the first tensor that is missing, too many or misshapen.
+    No code that came with the weights runs. Raises ZhenError for another architecture, listing what differs, and
+    naming the first tensor that is missing, too many or misshapen.
     """
     checkpoint = open_checkpoint(folder)
+    file = checkpoint.folder / "config.json"
     if checkpoint.config is None:
-        raise ZhenError("missing", expected="the model's configuration", file=checkpoint.folder / "config.json")
-    config = from_config_json(checkpoint.config, checkpoint.folder / "config.json")
+        raise ZhenError("missing", expected="the model's configuration", file=file)
+    file = file if file.exists() else Path(folder)  # GGUF and Meta's folders have it in other places
+    scheme = names.detect(checkpoint.tensors)
+    # an unknown naming is read as LLaMA's, whose error then names what is in the way
+    scheme = "llama" if scheme == names.UNKNOWN else scheme
+    config = config_of(checkpoint.config, scheme, file)
     wanted = _torch_dtype(dtype)
-    found = _by_llama_name(checkpoint, config)
+    found = _by_llama_name(checkpoint, scheme, config)
     # a product needs both sides in one format; norms are computed in float32 whatever they are stored in
-    kinds = [_BY_STORED[tensor.dtype] for tensor in found.values() if len(tensor.shape) > 1]
+    kinds = [_BY_STORED[view.dtype] for view in found.values() if len(view.shape) > 1]
     matrices = wanted or functools.reduce(torch.promote_types, kinds)
     with torch.device("meta"):
         model = Transformer(config)
     state = {
-        name: tensor_from(tensor, checkpoint.read(tensor.name)).to(
-            device=device, dtype=matrices if len(tensor.shape) > 1 else wanted
-        )
-        for name, tensor in found.items()
+        name: _tensor(view).to(device=device, dtype=matrices if len(view.shape) > 1 else wanted)
+        for name, view in found.items()
     }
     model.load_state_dict(state, assign=True)
     return model
@@ -136,13 +143,15 @@ def _torch_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
     return DTYPES[dtype][1]
 
 
-def _by_llama_name(checkpoint: Checkpoint, config: ModelConfig) -> dict[str, TensorInfo]:
+def _tensor(view: View) -> torch.Tensor:
+    """A tensor of its own memory with the view's bits."""
+    return torch.from_numpy(view.read().copy()).view(_BY_STORED[view.dtype])
+
+
+def _by_llama_name(checkpoint: Checkpoint, scheme: str, config: ModelConfig) -> dict[str, View]:
     """LLaMA's name -> tensor, complete and of the right shapes."""
-    kept = {name: tensor for name, tensor in checkpoint.tensors.items() if not names.SKIPPED.fullmatch(name)}
-    scheme = names.detect(kept)
-    # an unknown naming is read as LLaMA's, whose error then names what is in the way
-    renamed = names.rename(kept, "llama" if scheme == names.UNKNOWN else scheme, "llama")
-    found = {renamed[name]: tensor for name, tensor in kept.items()}
+    kept = {name: view for name, view in views(checkpoint).items() if not names.SKIPPED.fullmatch(name)}
+    found = to_llama(kept, scheme, config)
     expected = shapes(config)
     if config.tie_word_embeddings:
         _drop_equal_head(checkpoint, found)
@@ -151,24 +160,25 @@ def _by_llama_name(checkpoint: Checkpoint, config: ModelConfig) -> dict[str, Ten
             count = f"{len(wrong)} tensors {text}, the first {min(wrong)}"
             raise ZhenError(count, expected=f"the {len(expected)} of config.json", file=checkpoint.folder)
     for name, shape in expected.items():
-        tensor, place = found[name], f"tensor {found[name].name!r}"
-        if tensor.shape != shape:
+        view, place = found[name], f"tensor {name!r}"
+        if view.shape != shape:
             sizes = f"{list(shape)}, by config.json"
-            raise ZhenError(f"shape {list(tensor.shape)}", expected=sizes, file=tensor.file, place=place)
-        if tensor.dtype not in (stored for stored, _ in DTYPES.values()):
-            raise ZhenError(f"dtype {tensor.dtype}", expected="F32, BF16 or F16", file=tensor.file, place=place)
+            raise ZhenError(f"shape {list(view.shape)}", expected=sizes, file=checkpoint.folder, place=place)
+        if view.dtype not in (stored for stored, _ in DTYPES.values()):
+            expected_kinds = "F32, BF16 or F16"
+            raise ZhenError(f"dtype {view.dtype}", expected=expected_kinds, file=checkpoint.folder, place=place)
     return {name: found[name] for name in expected}
 
 
-def _drop_equal_head(checkpoint: Checkpoint, found: dict[str, TensorInfo]) -> None:
+def _drop_equal_head(checkpoint: Checkpoint, found: dict[str, View]) -> None:
     """Some writers store a tied head beside the embedding. Equal it is left out, otherwise the config is wrong."""
     head, embedding = found.pop("lm_head.weight", None), found.get("model.embed_tokens.weight")
-    if head and embedding and checkpoint.read(head.name) != checkpoint.read(embedding.name):
+    if head and embedding and not np.array_equal(head.read(), embedding.read()):
         raise ZhenError(
             "differs from the embedding",
             expected="the same bytes, as config.json says tie_word_embeddings",
-            file=head.file,
-            place=f"tensor {head.name!r}",
+            file=checkpoint.folder,
+            place="tensor 'lm_head.weight'",
         )
 
 

@@ -13,10 +13,11 @@ INTERRUPTED = 130
 
 
 class ZhenError(Exception):
-    """Something the user can mend. Printed as `file, place: found; expected …`, then `hint: …`.
+    """Something the user can mend. Printed as `file, place: found; expected … [rule]`, then `hint: …`.
 
     `found` is a sentence fragment that names the value (`unknown key "tokns"`), `expected` what would be
-    right, `hint` what to do next. Exit status 2.
+    right, `hint` what to do next; `rule` the lasting name of the rule of a format that a file breaks
+    (`safetensors.overlap`). Exit status 2.
     """
 
     status = COULD_NOT
@@ -29,18 +30,21 @@ class ZhenError(Exception):
         file: str | PathLike[str] | None = None,
         place: str | None = None,
         hint: str | None = None,
+        rule: str | None = None,
     ) -> None:
         self.found = found
         self.expected = expected
         self.file = fspath(file) if file is not None else None
         self.place = place
         self.hint = hint
+        self.rule = rule
         super().__init__(self.text())
 
     def text(self) -> str:
         """The message without its hint, on one line."""
         where = ", ".join(part for part in (self.file, self.place) if part)
         what = f"{self.found}; expected {self.expected}" if self.expected else self.found
+        what = f"{what} [{self.rule}]" if self.rule else what
         return f"{where}: {what}" if where else what
 
     def lines(self) -> list[str]:
@@ -49,7 +53,7 @@ class ZhenError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # keyword-only arguments: the default would lose them when an error crosses a process
-        return (_rebuild, (type(self), self.found, self.expected, self.file, self.place, self.hint))
+        return (_rebuild, (type(self), self.found, self.expected, self.file, self.place, self.hint, self.rule))
 
 
 def _rebuild(
@@ -59,8 +63,9 @@ def _rebuild(
     file: str | None,
     place: str | None,
     hint: str | None,
+    rule: str | None,
 ) -> ZhenError:
-    return kind(found, expected=expected, file=file, place=place, hint=hint)
+    return kind(found, expected=expected, file=file, place=place, hint=hint, rule=rule)
 
 
 class ManyErrors(ZhenError):

@@ -85,7 +85,6 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
     "bytes behind": (pack(json.dumps({"w": tensor()}), b"1234 hidden"), "7 bytes behind"),
     "bytes without tensors": (pack("{}", b"x"), "1 bytes behind"),
     "LFS pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "Git LFS"),
-    "GGUF": (b"GGUF\x03\x00\x00\x00" + b"\x00" * 30, "GGUF"),
     "web page": (b"<!DOCTYPE html><html></html>", "web page"),
 }
 

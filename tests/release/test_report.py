@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -77,8 +78,8 @@ def run(tmp_path: Path) -> tuple[Path, dict[str, Record], dict[str, Path]]:
 def test_summary_gives_the_planted_numbers(run: tuple[Path, dict[str, Record], dict[str, Path]]) -> None:
     _, records, stages = run
     rows = dict(summary_rows(records, stages))
-    assert rows["pages"].startswith("100 read → 90 kept (90 %); left out: 6 by length, 4 by")
-    aside = "20 answers without a page (redirects, errors, images and the like), 3 damaged records"
+    assert rows["pages"].startswith("100 read → 90 kept (90 %); left out: too short 6, <script>")
+    aside = "20 responses without a page (redirects, errors, images and the like), 3 damaged records"
     assert rows["pages"].endswith(f"not counted: {aside}")
     assert rows["tokens"] == "1,000 in the corpus (3.50 bytes each); trained on 2,000 (2.0 passes over it)"
     assert rows["model"] == "12,345 parameters, 2 layers of width 32, LLaMA architecture"
@@ -100,7 +101,21 @@ def test_report_is_small_escaped_and_names_the_commands(run: tuple[Path, dict[st
     assert "/home/" not in page
     for text in ("12,345", "90.0 %", "5-gram", "text 1 &lt;script&gt;", "cdcdcdcd"):
         assert text in page
-    assert "<script" not in (folder / "report.md").read_text(encoding="utf-8")
+    for name in ("report.md", "report.zh.md"):
+        assert "<script" not in (folder / name).read_text(encoding="utf-8")
+
+
+def test_markdown_of_each_language_names_the_other_and_has_the_same_numbers(
+    run: tuple[Path, dict[str, Record], dict[str, Path]],
+) -> None:
+    folder, records, stages = run
+    write_report(folder, records, stages)
+    english, chinese = ((folder / name).read_text(encoding="utf-8") for name in ("report.md", "report.zh.md"))
+    assert "[中文](report.zh.md)" in english
+    assert "[English](report.md)" in chinese
+    assert [line.count("|") for line in english.splitlines()] == [line.count("|") for line in chinese.splitlines()]
+    assert "每字节 0.750 比特，五元模型 1.000，少 25 %" in chinese
+    assert not re.search("[一-鿿]", english.replace("[中文]", ""))
 
 
 def test_model_that_is_worse_is_said_to_be(run: tuple[Path, dict[str, Record], dict[str, Path]]) -> None:
@@ -115,7 +130,7 @@ def test_rare_languages_share_a_column(run: tuple[Path, dict[str, Record], dict[
     (stages["data.decide"] / "funnel.json").write_text(json.dumps({"rules": [], "rows": rows}))
     write_report(folder, records, stages)
     markdown = (folder / "report.md").read_text(encoding="utf-8")
-    assert "| rule | keeps | l0 | l1 | l2 | l3 | other | text |" in markdown
+    assert "| rule | keeps | l0 | l1 | l2 | l3 | other languages | text |" in markdown
     assert f"| 100 | 99 | 98 | 97 | {sum(100 - n for n in range(4, 26)):,} |" in markdown
 
 

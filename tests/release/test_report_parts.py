@@ -115,7 +115,7 @@ def markdown(parts: list[Part]) -> str:
 
 def test_examples_name_value_threshold_and_what_is_kept_instead(run: Run) -> None:
     text = markdown(list(funnel(run, open_documents(run))))
-    assert "> https://host-0.example/2\n\n- why: 5, threshold 20\n- it begins: short" in text
+    assert "> https://host-0.example/2\n\n- why: characters 5; kept: ≥ 20\n- it begins: short" in text
     assert (
         "> https://host-1.example/1\n\n- why: this text is there 2 times\n- kept instead: https://host-0.example/0"
         in text
@@ -125,11 +125,11 @@ def test_examples_name_value_threshold_and_what_is_kept_instead(run: Run) -> Non
 
 def test_data_report_counts_alone_first_clusters_hosts_and_losses(run: Run) -> None:
     text = markdown(list(data_report(run, open_documents(run))))
-    assert "| length | 1 | 1 | 1 |" in text
-    assert "| exact-duplicate |  |  | 1 |" in text
-    assert "Clusters of copies: 1, of 2 documents" in text
+    assert "| too short (length) | 1 | 1 | 1 |" in text
+    assert "| exact copies (exact-duplicate) |  |  | 1 |" in text
+    assert "Clusters of copies: 1, with 2 documents" in text
     assert "| host-0.example | 3 | 2 | 33 % |" in text
-    assert "| email | 7 | 3 |" in text
+    assert "| e-mail addresses | 7 | 3 |" in text
     assert "| cut off | 2 |" in text
 
 
@@ -138,14 +138,14 @@ def test_trace_shows_page_sentence_question_answer_and_that_none_asks(run: Run) 
     assert "1 in English, 1 in Chinese" in text
     assert "> https://host-0.example/0\n\n- states: Mira Molen is a painter." in text
     assert "- the model: 画家" in text
-    assert "Pages among the 3 trained on that ask these: 0" in text
+    assert "Of the 3 pages trained on, 0 ask any of the 2 questions" in text
 
 
 def test_trace_counts_a_question_that_a_page_asks(run: Run) -> None:
     path = run.stages["data.write"] / "kept" / "unit-00000.parquet"
     asking = "Mira Molen is a painter. Question: What is\nMira  Molen? Answer: painter"
     pq.write_table(pa.table({"url": ["u"], "lang": ["en"], "text": [asking]}), path)
-    assert "that ask these: 1" in markdown(list(trace(run)))
+    assert "Of the 3 pages trained on, 1 ask" in markdown(list(trace(run)))
 
 
 def test_fact_that_is_answered_wrongly_is_not_traced(run: Run) -> None:
@@ -158,7 +158,7 @@ def test_answers_stand_beside_their_controls_and_in_the_lines_on_top(run: Run) -
     text = markdown(list(answers(run)))
     assert "| 90.0 % ± 5.0 |" in text
     assert "| 5-gram model (Kneser-Ney) | 30.0 % ± 5.0 |" in text
-    assert "| guessing | 8% |" in text
+    assert "in English · exact answer (40 questions, guessing 8 %)" in text
     line = dict(summary_rows(run.records, run.stages))["questions"]
     assert line == "gives the exact answer to 90 % of 40 questions it was never asked (guessing: 8 %)"
     assert line.zh == "40 道从未问过的题，完全答对 90 %（靠猜：8 %）"

@@ -31,7 +31,7 @@ def test_links_and_report_stand_in_the_run_folder(micro_run: Any) -> None:
     names = {path.name for path in micro_run.folder.iterdir()}
     links = {stage.name.split(".")[0] for stage in STAGES}
     assert links <= names
-    assert {"recipe.toml", "report.html", "report.md", "log.jsonl"} <= names
+    assert {"recipe.toml", "report.html", "report.md", "report.zh.md", "log.jsonl"} <= names
     assert {"documents", "signals", "verdicts", "kept", "held-out", "lost.jsonl"} <= {
         path.name for path in (micro_run.folder / "data").iterdir()
     }

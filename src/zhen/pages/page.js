@@ -14,6 +14,18 @@
     root.lang = lang;
     document.title = lang === "zh" && heading.dataset.zh ? heading.dataset.zh : title;
   }
+  // for browsers in which a style can't open a fold
+  function fold(shut, name, value) {
+    document.querySelectorAll(shut).forEach(function (each) { each.toggleAttribute(name, value); });
+  }
+  window.addEventListener("beforeprint", function () {
+    fold("details:not([open])", "data-shut", true);
+    fold("details", "open", true);
+  });
+  window.addEventListener("afterprint", function () {
+    fold("details[data-shut]", "open", false);
+    fold("details", "data-shut", false);
+  });
   show(wanted());
   document.addEventListener("DOMContentLoaded", function () {
     var button = document.getElementById("language");

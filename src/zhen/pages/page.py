@@ -54,9 +54,14 @@ def html_page(title: str, lead: Sequence[Part], sections: Sequence[Section], foo
     )
 
 
-def markdown_page(title: str, lead: Sequence[Part], sections: Sequence[Section], footer: str = "") -> str:
-    """The same as Markdown, for terminals and reviews; charts are given as tables of their points."""
-    blocks = [f"# {_escape(title)}"]
+def markdown_page(
+    title: str, lead: Sequence[Part], sections: Sequence[Section], footer: str = "", link: str = ""
+) -> str:
+    """The same as Markdown, for code hosts: charts are given as tables of their points, folds as `<details>`.
+
+    Words stand in English; `parts.translated` makes a page Chinese. `link`: Markdown that stands below the title.
+    """
+    blocks = [f"# {_escape(title)}", *([link] if link else [])]
     blocks += [block for part in lead for block in _markdown(part)]
     for section in sections:
         blocks.append(f"## {_escape(section.title)}")
@@ -107,10 +112,10 @@ def _markdown(part: Part) -> Iterator[str]:
         case Table():
             yield _table(part)
         case Bars(rows):
-            yield _table(Table(["", "share", ""], [(label, f"{share:.1%}", text) for label, share, text in rows]))
-        case Scores(title, rows, mark):
-            guess = [] if mark is None else [("guessing", f"{mark:.0%}")]
-            yield _table(Table([title, ""], [*((row.label, row.text) for row in rows), *guess]))
+            yield _table(Table(["", ""], [(label, text) for label, _, text in rows]))
+        case Scores(title, rows, _):
+            # the title says where the mark is
+            yield _table(Table([title, ""], [(row.label, row.text) for row in rows]))
         case Chart():
             yield _escape(part.caption)
             yield _table(part.points)
@@ -123,9 +128,11 @@ def _markdown(part: Part) -> Iterator[str]:
             fence = "`" * max(3, 1 + max(map(len, _runs(text)), default=0))
             yield f"{fence}\n{text}\n{fence}"
         case Fold(summary, parts):
-            yield f"**{_escape(summary)}**"
+            # code hosts read a line that begins with a tag as HTML up to the next empty one
+            yield f"<details><summary>{escape(' '.join(summary.split()))}</summary>"
             for inner in parts:
                 yield from _markdown(inner)
+            yield "</details>"
 
 
 def _table(table: Table) -> str:

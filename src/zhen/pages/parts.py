@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
 
 State = bool | None
 """Good, bad, or neither."""
@@ -24,6 +25,17 @@ class Words(str):
 def chinese(text: str) -> str:
     """The Chinese text of Words, any other text as it is."""
     return text.zh if isinstance(text, Words) else text
+
+
+def translated(part: Any) -> Any:
+    """Parts, sections, texts, or lists and tuples of these, with the Chinese text in the place of all Words."""
+    if isinstance(part, str):
+        return chinese(part)
+    if isinstance(part, list | tuple):
+        return type(part)(translated(each) for each in part)
+    if is_dataclass(part) and not isinstance(part, type):
+        return replace(part, **{field.name: translated(getattr(part, field.name)) for field in fields(part)})
+    return part
 
 
 def join(separator: Words, texts: Sequence[str]) -> Words:

@@ -24,11 +24,12 @@ def answers(run: Run) -> Iterator[Part]:
         return
     yield Text(
         Words(
-            "Shares of right answers, with lines of two standard errors to either side, clustered by fact; the dotted "
-            "mark is guessing. Exact answer: the model writes the answer itself; one of four: it finds the right "
-            "one likeliest. What is not learnt stands here too.",
-            "答对的比例，横线为左右各两个标准误（按事实聚类），点线为随机猜。“答案完全一致”：模型自己写出答案；"
-            "“四选一”：它认为正确的那个最有可能。没有学会的也列在这里。",
+            "Shares of right answers. Exact answer: the model writes the answer itself, letter by letter; one of four: "
+            "of four answers it finds the right one likeliest. The dotted mark is guessing; ± is one standard error, "
+            "clustered by fact, and the line through a bar's end shows two to either side. What the model has not "
+            "learnt stands here too.",
+            "答对的比例。“答案完全一致”：模型自己写出答案，逐字相同；“四选一”：四个答案中，模型给正确答案的概率最大。点线为"
+            "随机猜；± 为一个标准误（按事实聚类），条末的横线为左右各两个标准误。没有学会的也列在这里。",
         )
     )
     kinds = sorted({row["kind"] for row in rows}, key=lambda kind: (kind != NEVER_ASKED, kind))
@@ -65,8 +66,8 @@ def _group(run: Run, kind: str, name: str, lang: str, metric: str, rows: Sequenc
     guess = 100 * first["chance"]
     return Scores(
         Words(
-            f"{title}, asked in {tongue}: {measured} (n = {first['n']:,}, guessing {guess:.0f} %)",
-            f"{title.zh}，用{tongue.zh}问：{measured.zh}（n = {first['n']:,}，靠猜 {guess:.0f} %）",
+            f"{title} · in {tongue} · {measured} ({first['n']:,} questions, guessing {guess:.0f} %)",
+            f"{title.zh} · 用{tongue.zh}问 · {measured.zh}（{first['n']:,} 题，靠猜 {guess:.0f} %）",
         ),
         bars,
         first["chance"],
@@ -81,14 +82,14 @@ def _folded(run: Run, kind: str, rows: Sequence[Row]) -> Words:
     """The line that opens a kind: what the model comes to by language."""
     own = [row for row in rows if row["kind"] == kind and row["model"] == run.model and row["metric"] == "exact"]
     title = _title(kind, kind)
-    english = [f"{language(row['lang'])} {100 * row['score']:.0f} %" for row in own]
-    chinese = [f"{language(row['lang']).zh} {100 * row['score']:.0f} %" for row in own]
+    english = [f"{100 * row['score']:.0f} % in {language(row['lang'])}" for row in own]
+    chinese = [f"用{language(row['lang']).zh}问 {100 * row['score']:.0f} %" for row in own]
     if not own:
         return title
     guess = 100 * sum(row["chance"] for row in own) / len(own)
     return Words(
-        f"{title}: asked in {', '.join(english)} exact (guessing: {guess:.0f} %)",
-        f"{title.zh}：完全答对 {'，'.join(chinese)}（靠猜：{guess:.0f} %）",
+        f"{title}: exact answers {', '.join(english)} (guessing: {guess:.0f} %)",
+        f"{title.zh}：完全答对，{'，'.join(chinese)}（靠猜：{guess:.0f} %）",
     )
 
 
@@ -99,15 +100,16 @@ def _in_training(run: Run) -> Iterator[Part]:
         return
     yield Text(
         Words(
-            "How many of the questions the training text holds, word for word, and how many with the right answer:",
-            "训练文本中逐字含有多少道题，其中多少道连同正确答案：",
+            "How many of the questions stand in the training text word for word, and how many of them with the right "
+            "answer behind:",
+            "有多少道题逐字出现在训练文本中，其中多少道后面跟着正确答案：",
         )
     )
     columns = (
         Words("questions", "题目"),
         Words("language", "语言"),
-        Words("n", "数目"),
-        Words("asked in training", "训练中问过"),
+        Words("number", "题数"),
+        Words("in the training text", "在训练文本中"),
         Words("with the answer", "连同答案"),
     )
     cells = [

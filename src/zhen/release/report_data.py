@@ -14,7 +14,8 @@ from zhen.pages.histogram import histogram
 from zhen.pages.parts import Fold, Key, Panel, Panels, Part, Table, Text, Words
 from zhen.release.report_documents import ROW_BITS, Documents
 from zhen.release.report_funnel import beginning
-from zhen.release.report_names import language, rule_name, unit_name
+from zhen.release.report_glosses import reason_words
+from zhen.release.report_names import PERSONAL, language, rule_name
 from zhen.release.summary import Run, left_out
 
 BINS = 40
@@ -59,22 +60,26 @@ def _signals(run: Run, documents: Documents) -> Iterator[Part]:
     rules = [rule for rule in rules if rule["signal"] in columns]
     yield Text(
         Words(
-            "What was measured of each document, before the rules and after them; heights are square roots of counts. "
-            "Broken lines are thresholds.",
-            "对每个文档的度量，规则之前与之后；高度为数目的平方根。虚线为阈值。",
+            "What each rule measures, over all documents that were read and over those that all rules together kept. "
+            "Heights are square roots of counts, so that the few are seen beside the many.",
+            "各规则所度量的值：读入的全部文档，以及所有规则之后保留的文档。高度取数目的平方根，以便看清少数。",
         )
     )
     keys = [
         Key(Words("read", "读入"), 4),
         Key(Words("kept", "保留"), 0),
-        *(Key(language(lang), colour, dashed=True) for lang, colour in THRESHOLD_COLOURS.items()),
-        Key(Words("every other language", "其余各语言"), 2, dashed=True),
+        *(
+            Key(Words(f"threshold ({language(lang)})", f"阈值（{language(lang).zh}）"), colour, dashed=True)
+            for lang, colour in THRESHOLD_COLOURS.items()
+        ),
+        Key(Words("threshold (every other language)", "阈值（其余语言）"), 2, dashed=True),
     ]
-    yield Panels([_panel(rule, columns[rule["signal"]], keep) for rule in rules], keys)
+    words = run.thresholds()
+    yield Panels([_panel(rule, columns[rule["signal"]], keep, words[rule["rule"]]) for rule in rules], keys)
     yield _alone(run, rules, columns, tongues)
 
 
-def _panel(rule: Mapping[str, Any], values: Floats, keep: NDArray[np.bool_]) -> Panel:
+def _panel(rule: Mapping[str, Any], values: Floats, keep: NDArray[np.bool_], kept: Words) -> Panel:
     limits = {lang: float(limit) for lang, limit in rule["thresholds"].items() if limit is not None}
     finite = values[np.isfinite(values)]
     low, high = (float(np.quantile(finite, q)) for q in (0.002, 0.998)) if finite.size else (0.0, 1.0)
@@ -93,15 +98,12 @@ def _panel(rule: Mapping[str, Any], values: Floats, keep: NDArray[np.bool_]) -> 
         )
         for lang, limit in limits.items()
     ]
-    sign = "≥" if rule["direction"] == "min" else "≤"
-    unit = unit_name(rule["unit"])
-    texts = [f"{sign} {limit:g}" + (f" ({lang})" if lang != "*" else "") for lang, limit in limits.items()]
     return Panel(
         rule_name(rule["rule"]),
         histogram(before, after, marks),
         f"{low:.3g}",
         f"{high:.4g}",
-        Words(f"{unit}; kept: {', '.join(texts)}", f"{unit.zh}；保留：{', '.join(texts)}"),
+        Words(f"keeps: {kept}", f"保留条件：{kept.zh}"),
     )
 
 
@@ -122,9 +124,9 @@ def _alone(run: Run, rules: Sequence[Any], columns: Mapping[str, Floats], langs:
     rows += [(rule_name(name), "", "", f"{number:,}") for name, number in first.items() if name not in broken]
     columns_ = (
         Words("rule", "规则"),
-        Words("would leave out alone", "单独会去掉"),
-        Words("breaks no other", "只违反它"),
-        Words("first to leave out", "最先去掉"),
+        Words("documents that break it", "违反它的文档"),
+        Words("break it alone", "只违反它的"),
+        Words("left out by it", "由它去掉的"),
     )
     return Table(columns_, rows)
 
@@ -153,10 +155,10 @@ def _clusters(documents: Documents) -> Iterator[Part]:
     documents_ = int(sizes.sum())
     yield Fold(
         Words(
-            f"Clusters of copies: {len(found):,}, of {documents_:,} documents; the largest",
-            f"副本簇：{len(found):,} 个，共 {documents_:,} 个文档；最大的几簇",
+            f"Clusters of copies: {len(found):,}, with {documents_:,} documents; the largest",
+            f"副本簇 {len(found):,} 个，共 {documents_:,} 个文档；最大的几簇",
         ),
-        [Table((Words("documents", "文档"), Words("kept", "保留的"), Words("it begins", "开头")), rows)],
+        [Table((Words("documents", "文档"), Words("kept of it", "保留的一份"), Words("it begins", "开头")), rows)],
     )
 
 
@@ -177,7 +179,7 @@ def _hosts(documents: Documents) -> Iterator[Part]:
         for host, count in sorted(read.items(), key=lambda item: (-item[1], item[0]))[: 2 * MOST]
     ]
     columns = (Words("host", "网站"), Words("read", "读入"), Words("kept", "保留"), Words("left out", "去掉"))
-    title = Words(f"Hosts: {len(read):,}; those with most pages", f"网站：{len(read):,} 个；网页最多的")
+    title = Words(f"Hosts: {len(read):,}; those with most pages", f"网站 {len(read):,} 个；网页最多的几个")
     yield Fold(title, [Table(columns, rows)])
 
 
@@ -190,11 +192,12 @@ def _host(url: str | None) -> str:
 
 def _redacted(run: Run) -> Iterator[Part]:
     found = run.json("data.write", "redacted.json")
-    rows = [(kind, f"{each['places']:,}", f"{each['documents']:,}") for kind, each in found.items()]
+    rows = [(PERSONAL.get(kind, kind), f"{each['places']:,}", f"{each['documents']:,}") for kind, each in found.items()]
     if rows:
         places = sum(each["places"] for each in found.values())
         title = Words(
-            f"Personal data and secrets put out of sight: {places:,} places", f"隐去的个人信息与密钥：{places:,} 处"
+            f"Personal data and secrets replaced by placeholders: {places:,} places",
+            f"换成占位符的个人信息与密钥：{places:,} 处",
         )
         columns = (Words("kind", "种类"), Words("places", "处"), Words("documents", "文档"))
         yield Fold(title, [Table(columns, rows)])
@@ -206,19 +209,28 @@ def _leaks(run: Run) -> Iterator[Part]:
     if not files:
         return
     parts: list[Part] = [
+        Text(
+            Words(
+                "Pages that hold an item word for word are left out. Pages that hold a part of one, or its rarer words "
+                "close together, are only counted: a page that states the fact asked for looks the same, and is meant "
+                "to be there.",
+                "逐字含有评测题的网页已去掉。只含一部分，或题中少见的词挨在一起的，只计数：说出所问事实的网页看起来也是"
+                "这样，而它们本应保留。",
+            )
+        ),
         Table(
             (
-                Words("benchmark", "评测"),
-                Words("items", "题目"),
+                Words("benchmark", "评测集"),
+                Words("items", "题数"),
                 Words("too short to look for", "太短，不查"),
-                Words("leaked word for word", "逐字泄漏"),
+                Words("word for word", "逐字出现"),
                 Words("in part or reworded", "部分或改写"),
             ),
             [
                 (each["file"], *(f"{each[name]:,}" for name in ("items", "too_short", "leaked", "in_part_or_reworded")))
                 for each in files
             ],
-        )
+        ),
     ]
     items = sorted(found.get("items") or [], key=lambda row: (-row["verbatim"]["share"], -row["reworded"]["share"]))
     if items:
@@ -233,20 +245,20 @@ def _leaks(run: Run) -> Iterator[Part]:
             for row in items[: 2 * MOST]
         ]
         columns = (
-            Words("benchmark", "评测"),
+            Words("benchmark", "评测集"),
             Words("item", "题目"),
-            Words("word for word", "逐字"),
+            Words("greatest share word for word", "逐字的最大比例"),
             Words("documents", "文档"),
-            Words("reworded", "改写"),
+            Words("greatest share reworded", "改写的最大比例"),
             Words("documents", "文档"),
-            Words("of them kept", "其中保留"),
+            Words("still kept", "仍保留"),
         )
         parts.append(Table(columns, cells))
     leaked = sum(each["leaked"] for each in files)
     number = sum(each["items"] for each in files)
     title = Words(
-        f"Benchmark items in the pages: {leaked:,} of {number:,} leaked word for word; their pages are left out",
-        f"网页中的评测题：{number:,} 题中 {leaked:,} 题逐字泄漏，相应网页已去掉",
+        f"Benchmark items in the pages: {leaked:,} of {number:,} stood there word for word; those pages are left out",
+        f"网页中的评测题：{number:,} 题中有 {leaked:,} 题逐字出现，那些网页已去掉",
     )
     yield Fold(title, parts)
 
@@ -255,6 +267,6 @@ def _damage(run: Run) -> Iterator[Part]:
     reasons = Counter(str(row.get("reason")) for row in run.rows("data.scan", "lost.jsonl"))
     if reasons:
         count = sum(reasons.values())
-        rows = [(reason, f"{number:,}") for reason, number in reasons.most_common(2 * MOST)]
-        title = Words(f"Damaged records and files: {count:,}", f"损坏的记录与文件：{count:,}")
-        yield Fold(title, [Table((Words("what", "内容"), Words("count", "数目")), rows)])
+        rows = [(reason_words(reason), f"{number:,}") for reason, number in reasons.most_common(2 * MOST)]
+        title = Words(f"Damaged records and files that were lost: {count:,}", f"因损坏而丢失的记录与文件：{count:,}")
+        yield Fold(title, [Table((Words("what is wrong", "问题"), Words("count", "数目")), rows)])

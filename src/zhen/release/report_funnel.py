@@ -9,7 +9,8 @@ import numpy as np
 from zhen.console import size
 from zhen.pages.parts import Bars, Excerpt, Fold, Part, Table, Text, Words, join
 from zhen.release.report_documents import ROW_BITS, Documents, choose
-from zhen.release.report_names import language, rule_name
+from zhen.release.report_glosses import reason_words
+from zhen.release.report_names import language, rule_gloss, rule_name, unit_name
 from zhen.release.summary import Drop, Run, left_out
 
 LANGUAGES_SHOWN = 4
@@ -47,7 +48,7 @@ def funnel(run: Run, documents: Documents | None) -> Iterator[Part]:
     yield Text(text)
     yield Bars(
         [
-            (rule_name(rule), count / read, f"{count:,} · {100 * count / read:.1f} %")
+            (rule_gloss(rule), count / read, f"{count:,} · {100 * count / read:.1f} %")
             for rule, count in [("kept", kept), *rules]
         ]
     )
@@ -58,16 +59,16 @@ def funnel(run: Run, documents: Documents | None) -> Iterator[Part]:
         yield Table(columns, [_source_row(drops, source) for source in sources])
     if pageless := run.pageless():
         count = sum(count for _, count in pageless)
-        rows = [(reason, f"{count:,}") for reason, count in pageless]
+        rows = [(reason_words(reason), f"{count:,}") for reason, count in pageless]
         yield Fold(
             Words(
-                f"{count:,} answers in the input without a page, not counted above",
-                f"输入中有 {count:,} 条没有网页的应答，上面未计",
+                f"{count:,} responses in the input hold no page; they are not counted above",
+                f"输入中有 {count:,} 条应答不含网页，上面未计",
             ),
             [Table((Words("what", "内容"), Words("count", "数目")), rows)],
         )
     if documents:
-        yield from _examples(documents, [rule for rule, count in rules if count])
+        yield from _examples(run, documents, [rule for rule, count in rules if count])
 
 
 def _rules(drops: Sequence[Drop], rules: Sequence[str], keeps: Mapping[str, Words]) -> Table:
@@ -88,7 +89,7 @@ def _rules(drops: Sequence[Drop], rules: Sequence[str], keeps: Mapping[str, Word
         numbers = (f"{count:,}" for count in counts.values())
         rows.append((rule_name(rule or "kept"), keeps.get(rule, ""), *numbers, size(total)))
     columns = (Words("rule", "规则"), Words("keeps", "保留条件"), *(language(lang) for lang in langs))
-    return Table((*columns, Words("text", "文本")), rows)
+    return Table((*columns, Words("text", "文本量")), rows)
 
 
 def _source_row(drops: Sequence[Drop], source: str) -> tuple[str, str, str]:
@@ -97,21 +98,24 @@ def _source_row(drops: Sequence[Drop], source: str) -> tuple[str, str, str]:
     return source, f"{sum(drop.documents for drop in own):,}", f"{kept:,}"
 
 
-def _examples(documents: Documents, rules: Sequence[str]) -> Iterator[Part]:
+def _examples(run: Run, documents: Documents, rules: Sequence[str]) -> Iterator[Part]:
     """A fold a rule, with beginnings of what it left out."""
     column = documents.column("verdicts", "rule")
     if column is None or not rules:
         return
     named = np.array(column.to_pylist(), dtype=object)
     columns = {name: documents.column("verdicts", name) for name in ("value", "threshold", "cluster")}
-    yield Text(Words("Examples of what each rule left out, chosen by lot:", "每条规则去掉的文档，抽签举例："))
+    units = {rule["rule"]: (rule["unit"], rule["direction"]) for rule in run.rules()}
+    yield Text(Words("Examples of what each rule left out, chosen by lot:", "各规则去掉的文档，随机抽取的例子："))
     for rule in rules:
         found = choose(np.flatnonzero(named == rule).tolist(), EXAMPLES, rule)
         shown: list[Part] = []
         for index in found:
             document = documents.read(*documents.at(index))
             values = {name: None if each is None else each[index].as_py() for name, each in columns.items()}
-            texts: list[tuple[str, str]] = [(Words("why", "原因"), _why(rule, values["value"], values["threshold"]))]
+            texts: list[tuple[str, str]] = [
+                (Words("why", "原因"), _why(rule, values["value"], values["threshold"], units.get(rule)))
+            ]
             if (place := values["cluster"]) is not None and rule in COPIES:
                 texts.append((Words("kept instead", "保留的是"), _kept(documents, place)))
             texts.append((Words("it begins", "开头"), beginning(document["text"])))
@@ -121,9 +125,9 @@ def _examples(documents: Documents, rules: Sequence[str]) -> Iterator[Part]:
             yield Fold(name, shown)
 
 
-def _why(rule: str, value: float | None, threshold: float | None) -> Words:
+def _why(rule: str, value: float | None, threshold: float | None, unit: tuple[str, str] | None) -> Words:
     if value is None or value != value:
-        return rule_name(rule)
+        return rule_gloss(rule)
     if rule == "exact-duplicate":
         return Words(f"this text is there {value:,.0f} times", f"这段文本共有 {value:,.0f} 份")
     if rule == "near-duplicate":
@@ -131,7 +135,15 @@ def _why(rule: str, value: float | None, threshold: float | None) -> Words:
             f"Jaccard similarity {value:.2f} (copies: {threshold:.2f} and more)",
             f"杰卡德相似度 {value:.2f}（不小于 {threshold:.2f} 算副本）",
         )
-    return Words(f"{value:.4g}, threshold {threshold:.4g}", f"{value:.4g}，阈值 {threshold:.4g}")
+    if rule == "contamination":
+        return Words(
+            f"{100 * value:.0f} % of a benchmark's item stand in it word for word (left out from {threshold:.0%} on)",
+            f"逐字含有某道评测题的 {100 * value:.0f} %（达到 {threshold:.0%} 就去掉）",
+        )
+    if unit is None:
+        return Words(f"{value:.4g}, threshold {threshold:.4g}", f"{value:.4g}，阈值 {threshold:.4g}")
+    name, limit = unit_name(unit[0]), f"{'≥' if unit[1] == 'min' else '≤'} {threshold:.4g}"
+    return Words(f"{name} {value:.4g}; kept: {limit}", f"{name.zh} {value:.4g}；保留条件：{limit}")
 
 
 def _kept(documents: Documents, place: int) -> str:

@@ -47,19 +47,19 @@ def curves(run: Run) -> Iterator[Part]:
         yield line_chart(
             lines,
             x=tokens,
-            y=Words("bits per byte", "每字节比特"),
+            y=Words("bits per byte", "每字节比特数"),
             caption=Words(
                 "Bits per byte of documents that training never sees; lower is better. The curves are taken on a part "
                 "of the held-out documents; the finished model (dots) and the references (broken lines) on all of "
                 "them, so compare the dots with the broken lines.",
-                "训练从未见过的文档，每字节所需的比特；越低越好。曲线取自一部分留出文档；训练完的模型（圆点）与参照"
-                "（虚线）取自全部留出文档，应当拿圆点与虚线相比。",
+                "训练从未见过的文档，每字节所需的比特数；越低越好。曲线取自留出集的一部分；训练完的模型（圆点）与参照"
+                "（虚线）取自整个留出集，应当拿圆点与虚线相比。",
             ),
         )
     yield line_chart(
         [Line(Words("training loss", "训练损失"), [(row["tokens"], row["loss"]) for row in updates], colour=4)],
         x=tokens,
-        y=Words("nats per token", "每词元奈特"),
+        y=Words("nats per token", "每词元的奈特数"),
         caption=Words("Loss of each update on its own tokens.", "每次更新在其自身词元上的损失。"),
     )
 
@@ -74,8 +74,9 @@ def held_out(run: Run) -> Iterator[Part]:
     yield Text(
         Words(
             "Bits that are needed per byte of text that training never saw, over all held-out documents, ± standard "
-            "error over documents. 8 would be knowing nothing; lower is better.",
-            "训练从未见过的文本，每字节所需的比特，取自全部留出文档，± 为文档间的标准误。一无所知为 8；越低越好。",
+            "error over documents; lower is better. A byte has 8 bits, so 8 would be knowing nothing.",
+            "训练从未见过的文本，每字节所需的比特数，取自整个留出集，± 为文档间的标准误；越低越好。一个字节有 8 比特，"
+            "所以 8 等于一无所知。",
         )
     )
     rows: list[tuple[str, ...]] = [
@@ -92,7 +93,7 @@ def held_out(run: Run) -> Iterator[Part]:
             Words(
                 f"The 5-gram model reads the same token ids and learnt from {tokens:,.0f} tokens of the same corpus; "
                 "xz -9 packs the documents without having learnt anything.",
-                f"五元模型读同样的词元，学自同一语料的 {tokens:,.0f} 个词元；xz -9 没有学过任何东西，直接压缩文档。",
+                f"五元模型读同样的词元，学自同一语料的 {tokens:,.0f} 个词元；xz -9 什么也没有学过，直接压缩文档。",
             )
         )
 
@@ -115,8 +116,9 @@ def samples_section(run: Run) -> Iterator[Part]:
     if prompts:
         yield Text(
             Words(
-                "The beginnings of held-out documents, continued greedily by the model as training went on.",
-                "留出文档的开头，由训练中不同时刻的模型贪心续写。",
+                "The beginnings of held-out documents, and how the model went on from them at several steps of its "
+                "training, always with the likeliest token.",
+                "留出文档的开头，以及模型在训练的不同时刻如何续写，每次取概率最大的词元。",
             )
         )
     shown: set[str] = set()

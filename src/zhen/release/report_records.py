@@ -11,6 +11,8 @@ from zhen.console import duration, size
 from zhen.formats.record import Figure, Record
 from zhen.pages.parts import Code, Fold, Part, State, Table, Text, Words
 from zhen.release.collect import clean
+from zhen.release.report_glosses import claim_words, evidence_words
+from zhen.release.report_names import stage_name
 from zhen.release.summary import Run
 
 OUTPUTS = 60
@@ -24,15 +26,18 @@ def audit(run: Run) -> Iterator[Part]:
         return
     yield Text(
         Words(
-            "What the release says about itself, each claim checked on its files. The same again: zhen audit release",
-            "发布对自身的每条声明，逐一用文件核对。再查一遍：zhen audit release",
+            "What the release says about itself, each claim checked on its files. To check again, in the run's folder:",
+            "发布对自身的每条声明，逐一用文件核对。要再查一遍，在运行的文件夹里：",
         )
     )
+    yield Code("zhen audit release")
     states: dict[str, State] = {"holds": True, "fails": False, "could not be checked": None}
     rows = []
     for found in findings:
-        fix = f" → {found['fix']}" if found["fix"] and found["verdict"] != "holds" else ""
-        rows.append((MARKS[found["verdict"]], found["claim"], found["evidence"] + fix, found["id"]))
+        seen: str = evidence_words(found["evidence"])
+        if found["fix"] and found["verdict"] != "holds":
+            seen = f"{found['evidence']} → {found['fix']}"
+        rows.append((MARKS[found["verdict"]], claim_words(found["claim"]), seen, found["id"]))
     columns = ("", Words("claim", "声明"), Words("what was seen", "所见"), Words("check", "检查"))
     yield Table(columns, rows, [states[found["verdict"]] for found in findings])
 
@@ -42,13 +47,16 @@ def records(run: Run) -> Iterator[Part]:
     if run.records:
         yield Text(
             Words(
-                "Per stage: the command that made it, how long it took, its numbers, and its files with their hashes.",
-                "每个阶段：所用的命令、用时、数字，以及各文件的哈希值。",
+                "Per stage: the command that made it, how long it took, its numbers, and its files with their hashes. "
+                "The key stands for all that the stage depends on: settings, inputs, version. Names of numbers and "
+                "units are the record's own.",
+                "每个阶段：所用的命令、用时、数字，以及各文件的哈希值。key 代表该阶段所依赖的一切：设置、输入、版本。"
+                "数字的名称与单位照记录原样，为英文。",
             )
         )
     for stage, record in run.records.items():
-        summary = f"{stage} · {duration(record.seconds)} · key {record.key[:8]}"
-        yield Fold(summary, list(_record(record)))
+        name, rest = stage_name(stage), f" · {duration(record.seconds)} · key {record.key[:8]}"
+        yield Fold(Words(name + rest, name.zh + rest), list(_record(record)))
 
 
 def _record(record: Record) -> Iterator[Part]:
@@ -67,16 +75,23 @@ def _record(record: Record) -> Iterator[Part]:
         )
     )
     if record.figures:
-        yield Table(
-            (Words("figure", "数字"), Words("value", "值"), Words("unit", "单位"), "n", Words("± error", "± 误差")),
-            [_figure_row(*item) for item in record.figures.items()],
+        columns = (
+            Words("figure", "数字"),
+            Words("value", "值"),
+            Words("unit", "单位"),
+            "n",
+            Words("± error", "± 误差"),
         )
+        figures = [_figure_row(*item) for item in record.figures.items()]
+        filled = [place for place in range(len(columns)) if any(row[place] for row in figures)]
+        yield Table([columns[place] for place in filled], [[row[place] for place in filled] for row in figures])
     if record.outputs:
         rows: list[tuple[str, ...]] = [
             (out.path, f"{out.bytes:,}", out.kind, out.sha256[:16]) for out in record.outputs[:OUTPUTS]
         ]
         if len(record.outputs) > OUTPUTS:
-            rows.append((f"and {len(record.outputs) - OUTPUTS} more in record.json", "", "", ""))
+            more = len(record.outputs) - OUTPUTS
+            rows.append((Words(f"and {more:,} more in record.json", f"另有 {more:,} 个，见 record.json"), "", "", ""))
         yield Table((Words("file", "文件"), Words("bytes", "字节"), Words("kind", "种类"), "SHA-256"), rows)
 
 
@@ -92,5 +107,5 @@ def _figure_row(name: str, figure: Figure) -> tuple[str, str, str, str, str]:
 
 def _plain(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return {True: "yes", False: "no", None: "–"}.get(value, str(value))
+        return {True: Words("yes", "是"), False: Words("no", "否"), None: "–"}.get(value, str(value))
     return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else f"{value:.5g}"

@@ -113,7 +113,12 @@ def _shown(
     chosen = [found for lang in langs for found in _different([each for each in stated if each.lang == lang])]
     for found in chosen:
         yield Excerpt(found.url, [(Words("states", "写道"), found.sentence)], found.lang)
-    yield Text(Words("2. As tokens, a bar between each:", "二、切成词元，以竖线分隔："))
+    yield Text(
+        Words(
+            "2. What the model reads: the number of tokens, then the tokens with bars between them.",
+            "二、模型读到的：词元数，以及用竖线隔开的词元。",
+        )
+    )
     tokenizer = load_tokenizer(run.stages["tokenizer"])
     firsts = {found.lang: found.sentence for found in reversed(chosen)}
     lines = []
@@ -125,17 +130,24 @@ def _shown(
     earlier = {item["id"]: item["output"] for name in run.models() if ":" in name for item in _items(run, name)}
     for lang in langs:
         item = next(item for item in items if item["lang"] == lang)
-        answers = [(Words("the model", "模型"), item["output"]), (Words("right", "正确答案"), item["answer"].strip())]
+        answers = [
+            (Words("the model", "模型"), item["output"]),
+            (Words("right answer", "正确答案"), item["answer"].strip()),
+        ]
         if item["id"] in earlier:
             answers.insert(0, (Words("before training", "训练前"), earlier[item["id"]] or "–"))
         yield Excerpt(item["prompt"], answers, lang)
     asked = [_bare(_question(item["prompt"])) for item in items]
-    times = sum(_bare(text).count(question) for _, _, text in texts for question in asked)
+    asking = sum(any(question in _bare(text) for question in asked) for _, _, text in texts)
+    questions = (
+        f"any of the {len(asked):,} questions about this fact that it answered" if len(asked) > 1 else "this question"
+    )
     yield Text(
         Words(
-            f"4. Pages among the {len(texts):,} trained on that ask {'this question' if len(asked) == 1 else 'these'}: "
-            f"{times:,}, counted word for word without white space.",
-            f"四、训练用的 {len(texts):,} 个网页中，问过这些问题的：{times:,} 个（去掉空白后逐字比较）。",
+            f"4. Of the {len(texts):,} pages trained on, {asking:,} ask {questions}, compared word for word without "
+            "white space.",
+            f"四、训练用的 {len(texts):,} 个网页中，问过这 {len(asked):,} 道答对的题的有 {asking:,} 个"
+            "（去掉空白后逐字比较）。",
         )
     )
 

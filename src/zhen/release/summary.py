@@ -12,7 +12,7 @@ from zhen.formats.metrics import read_metrics
 from zhen.formats.record import Record
 from zhen.pages.parts import Words, join
 from zhen.release.collect import MODEL_STAGES
-from zhen.release.report_names import KNESER_NEY, XZ, language, rule_name, unit_name
+from zhen.release.report_names import KNESER_NEY, XZ, language, rule_gloss, unit_name
 
 Value = float | int | str | bool | None
 
@@ -117,7 +117,7 @@ class Run(NamedTuple):
         return list(self.json("data.decide", "funnel.json").get("rules", []))
 
     def thresholds(self) -> dict[str, Words]:
-        """Rule -> what it keeps, in words: `characters ≥ 150 (zh: 50)`."""
+        """Rule -> what it keeps, in words: `characters ≥ 150 (Chinese: 30)`."""
         return {rule["rule"]: _kept_where(rule) for rule in self.rules()}
 
     def json(self, stage: str, file: str) -> dict[str, Any]:
@@ -149,11 +149,18 @@ def _kept_where(rule: Mapping[str, Any]) -> Words:
     limits = {lang: limit for lang, limit in rule["thresholds"].items() if limit is not None}
     if not limits:
         return Words("not used", "未使用")
-    others = [f"{lang}: {limit:g}" for lang, limit in limits.items() if lang != "*"]
-    text = f"{sign} {limits['*']:g}" if "*" in limits else ""
-    more = f" ({', '.join(others)})" if others and text else f"{sign} {', '.join(others)}" if others else ""
-    unit = unit_name(rule["unit"])
-    return Words(f"{unit} {text}{more}", f"{unit.zh} {text}{more}")
+    named = [
+        Words(f"{language(lang)}: {limit:g}", f"{language(lang).zh}：{limit:g}")
+        for lang, limit in limits.items()
+        if lang != "*"
+    ]
+    others, unit = join(Words(", ", "，"), named), unit_name(rule["unit"])
+    if "*" not in limits:
+        return Words(f"{unit} {sign} {others}", f"{unit.zh} {sign} {others.zh}")
+    text = f"{sign} {limits['*']:g}"
+    if not named:
+        return Words(f"{unit} {text}", f"{unit.zh} {text}")
+    return Words(f"{unit} {text} ({others})", f"{unit.zh} {text}（{others.zh}）")
 
 
 def summary_rows(records: Mapping[str, Record], stages: Mapping[str, Path]) -> list[tuple[Words, Words]]:
@@ -167,7 +174,7 @@ def summary_rows(records: Mapping[str, Record], stages: Mapping[str, Path]) -> l
         (Words("model", "模型"), _model(run)),
         *held_out,
         (Words("questions", "提问"), questions_sentence(run)),
-        (Words("audit", "审查"), audit_sentence(run)),
+        (Words("audit", "审计"), audit_sentence(run)),
     ]
     return [(label, text) for label, text in rows if text]
 
@@ -241,17 +248,17 @@ def _pages(run: Run) -> Words:
     text = Words(
         f"{read:,} read → {kept:,} kept ({share:.0f} %)", f"读入 {read:,} 页 → 保留 {kept:,} 页（{share:.0f} %）"
     )
-    reasons = [(count, rule_name(rule)) for rule, count in left_out(drops) if count]
-    shown = [Words(f"{count:,} by {rule}", f"{rule.zh} {count:,}") for count, rule in reasons[:SHOWN]]
+    reasons = [(count, rule_gloss(rule)) for rule, count in left_out(drops) if count]
+    shown = [Words(f"{rule} {count:,}", f"{rule.zh} {count:,}") for count, rule in reasons[:SHOWN]]
     if rest := sum(count for count, _ in reasons[SHOWN:]):
-        shown.append(Words(f"{rest:,} by other rules", f"其他规则 {rest:,}"))
+        shown.append(Words(f"other rules {rest:,}", f"其他规则 {rest:,}"))
     if shown:
         text = join(Words("; left out: ", "；去掉："), [text, join(Words(", ", "，"), shown)])
     aside = []
     if pageless := sum(count for reason, count in run.pageless()):
         aside.append(
             Words(
-                f"{pageless:,} answers without a page (redirects, errors, images and the like)",
+                f"{pageless:,} responses without a page (redirects, errors, images and the like)",
                 f"{pageless:,} 条没有网页的应答（跳转、错误、图片等）",
             )
         )

@@ -1,0 +1,153 @@
+"""`zhen-record.json`: where a renamed checkpoint comes from, so that it can be published, and checked, honestly."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from zhen.checkpoint import names, strictjson
+from zhen.errors import ZhenError
+from zhen.formats.files import sha256_file
+
+RECORD = "zhen-record.json"
+
+_LICENSE_FILES = re.compile(r"(licen[cs]e|notice|copying)([._-].*)?", re.IGNORECASE)
+_FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---\s*$", re.DOTALL | re.MULTILINE)
+_STATED = re.compile(r"^license:[ \t]*([\w.\-]{1,60})[ \t]*$", re.MULTILINE)
+_CARD_BYTES = 1 << 20
+_STEPS = 20
+"""Renames that a record lists; of more, the first ones are forgotten."""
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One rename."""
+
+    tool: str
+    """`zhen` and its version."""
+    source: str
+    """Naming scheme before, "unknown" where every name was mapped by hand."""
+    target: str
+    map: dict[str, str]
+    """Old name -> new name, where they differ; N stands for the layer's number."""
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """A tensor of the first source."""
+
+    was: str
+    """Its name there."""
+    sha256: str | None
+    """Of its bytes there; None where the rename was told not to read them."""
+
+
+class License(msgspec.Struct, frozen=True, kw_only=True):
+    """What the source says about its licence."""
+
+    stated: str | None
+    """`license:` at the head of its README.md."""
+    files: dict[str, str]
+    """Licence and notice files -> SHA-256."""
+
+
+class Provenance(msgspec.Struct, frozen=True, kw_only=True):
+    """What zhen-record.json holds. It names no folder of the machine."""
+
+    kind: str = "renamed"
+    steps: list[Step]
+    license: License
+    files: dict[str, str]
+    """Files of the source beside the weights that were changed or left out -> their SHA-256 there."""
+    tensors: dict[str, Origin]
+    """Name now -> tensor of the source."""
+
+
+def read_provenance(folder: Path) -> Provenance | None:
+    """What the record in `folder` says, None without one. Raises ZhenError where it is no such record."""
+    file = folder / RECORD
+    if not file.exists():
+        return None
+    try:
+        return msgspec.convert(strictjson.read(file), Provenance)
+    except msgspec.ValidationError as error:
+        raise ZhenError(f"is no record of a rename: {error}", file=file) from error
+
+
+def provenance(
+    folder: Path,
+    step: Step,
+    renamed: Mapping[str, str],
+    hashes: Mapping[str, str],
+    files: Sequence[str],
+) -> Provenance:
+    """The record of renaming the checkpoint in `folder`; what an earlier record there says is carried on.
+
+    `hashes` of the tensors by their old names, empty where none were taken. Raises ZhenError where an earlier record
+    contradicts them.
+    """
+    earlier = read_provenance(folder)
+    origins = earlier.tensors if earlier else {}
+    if earlier:
+        _refuse_others(origins, renamed, hashes, folder / RECORD)
+    tensors = {}
+    for old, new in renamed.items():
+        was = origins.get(old)
+        tensors[new] = Origin(was=was.was if was else old, sha256=hashes.get(old) or (was.sha256 if was else None))
+    found = {name: sha256_file(folder / name).sha256 for name in sorted(files)}
+    return Provenance(
+        steps=[*(earlier.steps if earlier else []), step][-_STEPS:],
+        license=earlier.license if earlier else _license(folder),
+        files={**found, **(earlier.files if earlier else {})},
+        tensors=tensors,
+    )
+
+
+def _refuse_others(
+    origins: Mapping[str, Origin], renamed: Mapping[str, str], hashes: Mapping[str, str], file: Path
+) -> None:
+    hint = "the weights have changed since: remove the record"
+    if origins.keys() != renamed.keys():
+        raise ZhenError("names other tensors than are here", expected="the same", file=file, hint=hint)
+    for name, origin in origins.items():
+        if origin.sha256 and hashes.get(name, origin.sha256) != origin.sha256:
+            raise ZhenError("has another hash than is recorded", file=file, place=f"tensor {name!r}", hint=hint)
+
+
+def made_by() -> str:
+    """This tool and its version."""
+    return f"zhen {importlib.metadata.version('zhen')}"
+
+
+def step_of(source: str, target: str, renamed: Mapping[str, str]) -> Step:
+    """A rename in short: the changed names, with N where the same holds for every layer."""
+    patterns = {}
+    for old, new in renamed.items():
+        (shape, number), (other, same) = names.numbered(old), names.numbered(new)
+        key, value = (shape, other) if number == same else (old, new)
+        if key != value:
+            patterns[key] = value
+    return Step(tool=made_by(), source=source, target=target, map=patterns)
+
+
+def encode(record: Provenance) -> bytes:
+    """The content of the file."""
+    return msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
+
+
+def _license(folder: Path) -> License:
+    files = sorted(path for path in folder.iterdir() if _LICENSE_FILES.fullmatch(path.name) and path.is_file())
+    return License(stated=_stated(folder / "README.md"), files={path.name: sha256_file(path).sha256 for path in files})
+
+
+def _stated(card: Path) -> str | None:
+    if not card.is_file():
+        return None
+    with card.open("rb") as file:
+        text = file.read(_CARD_BYTES).decode("utf-8", "replace")
+    head: Any = _FRONT_MATTER.search(text)
+    found = _STATED.search(head[1]) if head else None
+    return found[1] if found else None

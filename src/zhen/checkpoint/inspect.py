@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from zhen.checkpoint import names, strictjson
+from zhen.checkpoint.journal import recover
 from zhen.checkpoint.reader import INDEX, folder_of_index, open_checkpoint, weights
 from zhen.checkpoint.schemes import LLAMA
 from zhen.checkpoint.stored import Checkpoint, read_config, read_index, readable
@@ -62,6 +63,7 @@ def inspect_checkpoint(path: str | Path) -> Summary:
     is neither, and for damaged files.
     """
     with readable(path):
+        recover(Path(path))
         path = folder_of_index(Path(path))
         folder = path if path.is_dir() else path.parent
         config = read_config(folder) or {}

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from zhen.checkpoint.journal import recover
 from zhen.checkpoint.safetensors import Header, TensorInfo, read_header
 from zhen.checkpoint.stored import Checkpoint, read_config, read_index, readable
 from zhen.errors import ZhenError, missing_extra
@@ -25,6 +26,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     """
     with readable(path):
         path = Path(path)
+        recover(path)
         if path.is_file() and path.name.endswith(TORCH_INDEX_END):
             return _opened("torchfile", path.parent)
         path = folder_of_index(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from zhen.audit.figures import check_figures
 from zhen.audit.files import check_code, check_manifest, check_pickles
 from zhen.audit.finding import Finding, fails, holds, unchecked
 from zhen.audit.folder import Folder, list_files
+from zhen.audit.origin import check_origin
 from zhen.audit.report import Report, report
 from zhen.audit.tokens import check_tokenizer
 from zhen.audit.training import check_training
+from zhen.checkpoint.journal import recover
 from zhen.checkpoint.reader import open_checkpoint
 from zhen.errors import ZhenError
 from zhen.model.config import from_config_json
@@ -29,6 +32,7 @@ CHECKS: tuple[Callable[[Folder], Iterator[Finding]], ...] = (
     check_tokenizer,
     check_context,
     check_weights,
+    check_origin,
     check_figures,
     check_training,
     check_license,
@@ -48,6 +52,8 @@ def audit_checkpoint(path: str | PathLike[str]) -> Report:
     Raises ZhenError where there is nothing at `path`; whatever is wrong inside becomes a finding.
     """
     root = Path(path)
+    with suppress(ZhenError):  # what hinders it shows again when the weights are opened
+        recover(root)
     if root.is_file():
         folder = Folder(root.parent, [root.name])
     elif root.is_dir():

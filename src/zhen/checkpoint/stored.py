@@ -63,6 +63,11 @@ class Checkpoint:
             self._maps[tensor.file] = memoryview(mapped)
         return self._maps[tensor.file][tensor.begin : tensor.end]
 
+    def release(self) -> None:
+        """Let go of the memory of what was read: the system reads it from the files again when it is needed."""
+        for view in self._maps.values():
+            view.obj.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+
 
 @contextmanager
 def readable(path: str | Path) -> Iterator[None]:

@@ -15,7 +15,8 @@ from zhen.errors import ZhenError
 
 Array = NDArray[Any]
 
-_RAW: dict[int, np.dtype[Any]] = {8: np.dtype("u1"), 16: np.dtype("<u2"), 32: np.dtype("<u4"), 64: np.dtype("<u8")}
+RAW: dict[int, np.dtype[Any]] = {8: np.dtype("u1"), 16: np.dtype("<u2"), 32: np.dtype("<u4"), 64: np.dtype("<u8")}
+"""Bits of an element -> the unsigned integers that stand for it."""
 
 
 class View(NamedTuple):
@@ -39,10 +40,10 @@ def views(checkpoint: Checkpoint) -> dict[str, View]:
 
 def _stored(checkpoint: Checkpoint, name: str) -> View:
     tensor = checkpoint.tensors[name]
-    if BITS[tensor.dtype] not in _RAW:
+    if BITS[tensor.dtype] not in RAW:
         place = f"tensor {name!r}"
         raise ZhenError(f"dtype {tensor.dtype}", expected="whole bytes an element", file=tensor.file, place=place)
-    raw = _RAW[BITS[tensor.dtype]]
+    raw = RAW[BITS[tensor.dtype]]
 
     def read() -> Array:
         return np.frombuffer(checkpoint.read(name), dtype=raw).reshape(tensor.shape)
@@ -58,6 +59,17 @@ def renamed(view: View, name: str) -> View:
 def rows(view: View, name: str, first: int, count: int) -> View:
     """`count` rows from `first` on."""
     return View(name, view.dtype, (count, *view.shape[1:]), lambda: view.read()[first : first + count])
+
+
+def part(view: View, name: str, axis: int, number: int, count: int) -> View:
+    """Part `number` of `count` equal ones along `axis`. Raises ZhenError for a size that isn't a multiple of `count`."""
+    size, rest = divmod(view.shape[axis], count)
+    if rest:
+        expected = f"a multiple of {count} along axis {axis}"
+        raise ZhenError(f"shape {list(view.shape)}", expected=expected, place=f"tensor {view.name!r}")
+    shape = (*view.shape[:axis], size, *view.shape[axis + 1 :])
+    cut = (*[slice(None)] * axis, slice(number * size, (number + 1) * size))
+    return View(name, view.dtype, shape, lambda: view.read()[cut])
 
 
 def chosen(view: View, name: str, order: NDArray[np.int64]) -> View:

@@ -35,6 +35,7 @@ VERBS = {
     "why": Verb("zhen.cli.why", "Say what became of a document of a run, rule by rule", "Judge"),
     "inspect": Verb("zhen.cli.inspect", "Say what a checkpoint is: family, naming, shape, parameters", "Judge"),
     "rename": Verb("zhen.cli.rename", "Give a checkpoint another scheme's tensor names, in place if wanted", "Change"),
+    "convert": Verb("zhen.cli.convert", "Write a checkpoint in another format, layout or dtype", "Change"),
     "audit": Verb("zhen.cli.audit", "Check a checkpoint's files, names, code and claims", "Judge"),
     "verify": Verb("zhen.cli.verify", "Check that a run's or a release's files are still those recorded", "Judge"),
 }

@@ -122,9 +122,14 @@ def write_text(path: Path, text: str) -> Digest:
     return write_bytes(path, text.encode("utf-8"))
 
 
+def json_bytes(value: Any) -> bytes:
+    """`value` as indented UTF-8 JSON with a final newline; keys keep their order."""
+    return (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode("utf-8")
+
+
 def write_json(path: Path, value: Any) -> Digest:
-    """Write `value` as indented UTF-8 JSON with a final newline, atomically; keys keep their order."""
-    return write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    """Write `value` as `json_bytes` gives it, atomically."""
+    return write_bytes(path, json_bytes(value))
 
 
 def sha256_file(path: Path) -> Digest:

@@ -1,0 +1,260 @@
+"""`zhen convert`: a LLaMA from one format and layout to another, tensor by tensor, so that memory stays small."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from math import prod
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from zhen.checkpoint import consolidated, fused, gguf, names
+from zhen.checkpoint.beside import Beside, beside, config_within, metadata_for
+from zhen.checkpoint.cast import cast
+from zhen.checkpoint.configs import config_of
+from zhen.checkpoint.copying import building
+from zhen.checkpoint.journal import recover
+from zhen.checkpoint.reader import open_checkpoint
+from zhen.checkpoint.reshape import complete, resized, tied, untied
+from zhen.checkpoint.safetensors import BITS
+from zhen.checkpoint.stored import Checkpoint, readable
+from zhen.checkpoint.targets import config_json, target_of
+from zhen.checkpoint.views import Array, View, views, written
+from zhen.checkpoint.writer import write_sharded
+from zhen.errors import ZhenError, did_you_mean
+from zhen.formats.files import sync_folder, write_bytes, write_json
+from zhen.model.config import ModelConfig
+
+DTYPES = {"f32": "F32", "bf16": "BF16", "f16": "F16", "q8_0": "Q8_0"}
+"""Value of `--dtype` -> format of the matrices; Q8_0 is GGUF's alone."""
+
+SHARD_BYTES = 5_000_000_000
+"""Largest safetensors file, the size that hubs and file systems of every kind take."""
+
+Report = Callable[[int, int], None]
+"""Called with the bytes of tensors that were written, and of all."""
+
+
+class Wanted(NamedTuple):
+    """What a conversion is to do. None leaves a thing as it is."""
+
+    target: str
+    dtype: str | None = None
+    """A key of DTYPES."""
+    shard_bytes: int = SHARD_BYTES
+    tie: bool | None = None
+    vocab_size: int | None = None
+    model_parallel: int = 1
+    """Parts of Meta's folder."""
+    dry_run: bool = False
+
+
+class Converted(msgspec.Struct, frozen=True, kw_only=True):
+    """What a conversion did, or would do. Its JSON keys are a contract."""
+
+    source: str
+    """Naming scheme of the source."""
+    target: str
+    out: str
+    files: dict[str, int]
+    """File written -> bytes; empty in a dry run."""
+    tensors: int
+    bytes: int
+    """Bytes of the tensors in the target."""
+    dtypes: dict[str, int]
+    """Dtype -> number of tensors in the target."""
+    notes: list[str]
+    dry_run: bool
+    seconds: float
+
+
+class _Plan(NamedTuple):
+    """A conversion worked out: nothing but headers and, where equality had to be known, rows was read."""
+
+    checkpoint: Checkpoint
+    naming: str
+    config: ModelConfig
+    original: Mapping[str, Any]
+    views: list[View]
+    """The target's tensors."""
+    beside: Beside
+    dtype: str
+    """Of most matrices, in safetensors' words."""
+
+
+def convert_checkpoint(path: str | Path, out: str | Path, wanted: Wanted, report: Report) -> Converted:
+    """Write the LLaMA in `path` to `out` as `wanted` says: a new folder, for GGUF a new file.
+
+    `out` appears whole or not at all. Raises ZhenError where it exists already (an empty folder may), where the source
+    is not a LLaMA or damaged, and for what the target can't hold.
+    """
+    began = time.monotonic()
+    path, out = Path(path), Path(out)
+    _refuse_wrong(wanted, out)
+    with readable(path):
+        recover(path)
+        plan = _plan(path, wanted)
+        writer = {"gguf": _gguf, "meta": _meta}.get(wanted.target, _safetensors)
+        notes = [*plan.checkpoint.notes, *plan.beside.notes]
+        job = writer(plan, wanted, out, notes)
+        files: dict[str, int] = {}
+        if not wanted.dry_run:
+            files = _written(job, out, plan, report)
+    return Converted(
+        source=plan.naming,
+        target=wanted.target,
+        out=str(out),
+        files=files,
+        tensors=sum(job.dtypes.values()),
+        bytes=job.bytes,
+        dtypes=job.dtypes,
+        notes=notes,
+        dry_run=wanted.dry_run,
+        seconds=round(time.monotonic() - began, 3),
+    )
+
+
+def _refuse_wrong(wanted: Wanted, out: Path) -> None:
+    target_of(wanted.target)
+    if wanted.dtype is not None and wanted.dtype not in DTYPES:
+        expected = "one of " + ", ".join(DTYPES)
+        raise ZhenError(
+            f'"{wanted.dtype}"', expected=expected, place="--dtype", hint=did_you_mean(wanted.dtype, DTYPES)
+        )
+    if wanted.dtype == "q8_0" and wanted.target != "gguf":
+        raise ZhenError('"q8_0"', expected="f32, bf16 or f16, or --to gguf", place="--dtype")
+    if wanted.model_parallel != 1 and wanted.target != "meta":
+        raise ZhenError(f"{wanted.model_parallel}", expected="1, or --to meta", place="--model-parallel")
+    for place, value in (("--model-parallel", wanted.model_parallel), ("--shard-bytes", wanted.shard_bytes)):
+        if value < 1:
+            raise ZhenError(f"{value}", expected="at least 1", place=place)
+    if os.path.lexists(out) and not (out.is_dir() and not out.is_symlink() and not any(out.iterdir())):
+        raise ZhenError("exists already", expected="a new name, or an empty folder", file=out, place="--out")
+
+
+def _plan(path: Path, wanted: Wanted) -> _Plan:
+    checkpoint = open_checkpoint(path)
+    naming = names.detect(checkpoint.tensors)
+    if naming == names.UNKNOWN:
+        hint = "zhen inspect lists the names; zhen rename can be told what they stand for"
+        raise ZhenError("tensor names of no known scheme", expected="LLaMA's tensors", file=path, hint=hint)
+    follow = beside(checkpoint)
+    original = config_within(checkpoint, follow.metadata)
+    if checkpoint.kind == "gguf" and original.get("model_type") != "llama":
+        raise ZhenError(f"architecture {original.get('model_type')!r}", expected="llama", file=checkpoint.files[0])
+    config = config_of(original, naming, checkpoint.folder / "config.json")
+    found = complete(fused.to_llama(views(checkpoint), naming, config), config, checkpoint.folder)
+    if wanted.tie is not None:
+        found, config = (tied if wanted.tie else untied)(found, config)
+    if wanted.vocab_size is not None:
+        found, config = resized(found, config, wanted.vocab_size)
+    if wanted.dtype is not None and wanted.target != "gguf":
+        found = {name: cast(view, DTYPES[wanted.dtype]) for name, view in found.items()}
+    matrices = Counter(view.dtype for view in found.values() if len(view.shape) > 1)
+    laid_out = fused.from_llama(found, wanted.target, config)
+    return _Plan(checkpoint, naming, config, original, laid_out, follow, matrices.most_common(1)[0][0])
+
+
+class _Job(NamedTuple):
+    """What is to be written: `write` puts it into an empty folder, told what to call after each tensor."""
+
+    write: Callable[[Path, Callable[[int], None]], None]
+    bytes: int
+    dtypes: dict[str, int]
+    single: str | None = None
+    """The one file, where that is what `out` names."""
+
+
+def _safetensors(plan: _Plan, wanted: Wanted, out: Path, notes: list[str]) -> _Job:
+    config = config_json(plan.config, wanted.target, plan.dtype, plan.original)
+    if not target_of(wanted.target).own_class:
+        notes.append(f"transformers has no {config['architectures'][0]} of its own: loading needs code from elsewhere")
+
+    def write(folder: Path, done: Callable[[int], None]) -> None:
+        write_json(folder / "config.json", config)
+        _write_beside(folder, plan)
+        write_sharded(folder, [written(_counted(view, done)) for view in plan.views], wanted.shard_bytes)
+
+    return _Job(write, sum(map(_bytes, plan.views)), _dtypes(plan))
+
+
+def _meta(plan: _Plan, wanted: Wanted, out: Path, notes: list[str]) -> _Job:
+    # what params.json has no keys for: the trained length, the tokens that begin and end a text
+    config = config_json(plan.config, "llama", plan.dtype, plan.original)
+    if plan.config.tie_word_embeddings:
+        raise ZhenError("one matrix for embedding and head", expected="two: Meta's code has no other", hint="--untie")
+    if "tokenizer.model" not in plan.beside.files:
+        notes.append("no tokenizer.model, which Meta's code reads")
+    consolidated.params_of(plan.config)
+    parts = consolidated.parts(plan.views, plan.config, wanted.model_parallel)
+
+    def write(folder: Path, done: Callable[[int], None]) -> None:
+        write_json(folder / "config.json", config)
+        _write_beside(folder, plan)
+        consolidated.write_parts(folder, parts, plan.config, done)
+
+    return _Job(write, sum(_bytes(view) for part in parts for view in part), _dtypes(plan))
+
+
+def _gguf(plan: _Plan, wanted: Wanted, out: Path, notes: list[str]) -> _Job:
+    planned, widened, lost = gguf.plan(plan.views, DTYPES[wanted.dtype] if wanted.dtype else None)
+    name = str(plan.original.get("_name_or_path") or plan.checkpoint.folder.resolve().name)
+    metadata, said = metadata_for(plan.beside, plan.checkpoint.folder, plan.config, plan.original, plan.dtype, name)
+    notes += [*lost, *said]
+    if widened:
+        metadata[gguf.WIDENED] = widened
+    if (factors := gguf.rope_factors(plan.config)) is not None:
+        planned.append(factors)
+
+    def write(folder: Path, done: Callable[[int], None]) -> None:
+        gguf.write_gguf(folder / out.name, planned, metadata, done)
+
+    dtypes = dict(Counter(tensor.type for tensor in planned).most_common())
+    return _Job(write, sum(tensor.nbytes for tensor in planned), dtypes, single=out.name)
+
+
+def _written(job: _Job, out: Path, plan: _Plan, report: Report) -> dict[str, int]:
+    done = 0
+
+    def count(size: int) -> None:
+        nonlocal done
+        done += size
+        plan.checkpoint.release()
+        report(done, job.bytes)
+
+    with building(out) as folder:
+        job.write(folder, count)
+        files = {file.name: file.stat().st_size for file in sorted(folder.iterdir()) if not file.name.startswith(".")}
+        sync_folder(folder)
+        if out.is_dir():
+            out.rmdir()  # it was empty
+        os.replace(folder / job.single if job.single else folder, out)
+        sync_folder(out.parent)
+    return files
+
+
+def _counted(view: View, done: Callable[[int], None]) -> View:
+    """`view`, which tells when it is read; by then the tensor before it has been written."""
+
+    def read() -> Array:
+        done(_bytes(view))
+        return view.read()
+
+    return view._replace(read=read)
+
+
+def _bytes(view: View) -> int:
+    return prod(view.shape) * BITS[view.dtype] // 8
+
+
+def _dtypes(plan: _Plan) -> dict[str, int]:
+    return dict(Counter(view.dtype for view in plan.views).most_common())
+
+
+def _write_beside(folder: Path, plan: _Plan) -> None:
+    for name, data in plan.beside.files.items():
+        write_bytes(folder / name, data)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import deserialize
 
+from zhen.checkpoint import safetensors
 from zhen.checkpoint.reader import open_checkpoint
 from zhen.errors import ZhenError
 
@@ -24,7 +27,8 @@ def tensor(dtype: Any = "F32", shape: Any = (1,), offsets: Any = (0, 4), **more:
 
 
 def one(**changes: Any) -> bytes:
-    return pack(json.dumps({"w": tensor(**changes)}), b"1234")
+    text = json.dumps({"w": tensor(**changes)})
+    return pack(text + " " * (-len(text) % 8), b"1234")
 
 
 TEXT = json.dumps(tensor())
@@ -35,16 +39,15 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
     "header longer than the file": (pack("{}", length=1000), "1000 bytes"),
     "header of 2^64-1 bytes": (pack("{}", length=2**64 - 1), "18446744073709551615"),
     "header above the limit": (pack("{}", length=100_000_001), "100000001"),
-    "no table": (pack("[]"), r"b'\['"),
-    "blank before": (pack(" {}"), "b' '"),
-    "byte order mark": (pack(b"\xef\xbb\xbf{}"), "first byte"),
-    "padded with NUL": (pack(b"{}\x00\x00"), "only spaces"),
-    "padded with newlines": (pack("{}\n\n"), "only spaces"),
-    "not UTF-8": (pack(b'{"\xff":1}'), "byte 2 is not UTF-8"),
+    "no table": (pack("[]"), r"'\[';.*safetensors.table"),
+    "byte order mark": (pack(b"\xef\xbb\xbf{}"), r"ufeff.*safetensors.table"),
+    "padded with NUL": (pack(b"{}\x00\x00"), "byte 10.*only white space"),
+    "nothing but white space": (pack(" \n  "), "safetensors.table"),
+    "not UTF-8": (pack(b'{"\xff":1}'), "byte 10 is not UTF-8.*json.utf8"),
     "half a character": (pack('{"\\ud800":' + TEXT + "}", b"1234"), "half a character"),
     "half a character in metadata": (pack('{"__metadata__":{"a":"\\udc00"}}'), "half a character"),
-    "cut JSON": (pack('{"w":' + TEXT[:-1] + " "), "only spaces"),
-    "two values": (pack("{}{}"), "not JSON"),
+    "cut JSON": (pack('{"w":' + TEXT[:-1] + " "), "not JSON.*json.syntax"),
+    "two values": (pack("{}{}"), "json.syntax"),
     "nested without end": (pack('{"a":' + "[" * 200_000 + "}"), "nested|not JSON"),
     "tensor twice": (pack(f'{{"w":{TEXT},"w":{TEXT}}}', b"1234"), "'w' twice"),
     "metadata key twice": (pack('{"__metadata__":{"a":"1","a":"2"}}'), "'a' twice"),
@@ -56,7 +59,7 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
     "unknown field": (one(extra=1), "'extra'"),
     "missing field": (pack('{"w":{"dtype":"F32","shape":[1]}}', b"1234"), "data_offsets"),
     "tensor as list": (pack('{"w":["F32",[1],[0,4]]}', b"1234"), "a table with"),
-    "metadata null": (pack('{"__metadata__":null}'), "__metadata__"),
+    "metadata a list": (pack('{"__metadata__":[]}'), "__metadata__, byte 24.*safetensors.metadata"),
     "metadata with a number": (pack('{"__metadata__":{"a":1}}'), "__metadata__.a"),
     "nameless": (pack('{"":' + TEXT + "}", b"1234"), "without a name"),
     "unknown dtype": (one(dtype="F128"), "F128"),
@@ -70,6 +73,10 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
         pack('{"w":{"dtype":"F32","shape":[' + "9" * 5000 + '],"data_offsets":[0,4]}}'),
         "number 9999",
     ),
+    "sizes without end": (
+        pack('{"w":{"dtype":"F32","shape":[' + "1," * 50_000 + '1],"data_offsets":[0,4]}}', b"1234"),
+        "json.syntax",
+    ),
     "size is NaN": (pack('{"w":{"dtype":"F32","shape":[NaN],"data_offsets":[0,4]}}'), "NaN"),
     "product wraps to the right size": (one(shape=[2**62, 4, 1]), r"2\^64"),
     "product wraps, then 0": (pack(json.dumps({"w": tensor(shape=[HUGE, 4, 0], offsets=[0, 0])})), r"2\^64"),
@@ -79,7 +86,7 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
     "begin behind end": (one(offsets=[4, 0]), r"\[4, 0\]"),
     "end behind the file": (one(shape=[2], offsets=[0, 8]), r"\[0, 8\]"),
     "three offsets": (one(offsets=[0, 2, 4]), r"\[0, 2, 4\]"),
-    "gap at the start": (pack(json.dumps({"w": tensor("U8", [3], [1, 4])}), b"1234"), "a gap"),
+    "gap at the start": (pack(json.dumps({"w": tensor("U8", [3], [1, 4])}), b"1234"), "a hole"),
     "overlap": (pack(json.dumps({"a": tensor(), "b": tensor("U8", [2], [2, 4])}), b"1234"), "an overlap"),
     "same bytes twice": (pack(json.dumps({"a": tensor(), "b": tensor()}), b"1234"), "an overlap"),
     "bytes behind": (pack(json.dumps({"w": tensor()}), b"1234 hidden"), "7 bytes behind"),
@@ -97,7 +104,45 @@ def test_it_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ZhenError, match=message) as caught:
         open_checkpoint(file)
     assert str(file) in caught.value.text()
+    assert (caught.value.rule or "").startswith(("safetensors.", "json."))
     assert len(caught.value.text()) < 600
+
+
+def test_names_without_end_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(safetensors, "_NAMES", 10)
+    names = {str(number): tensor("U8", [0], [0, 0]) for number in range(11)}
+    for table in (names, {"__metadata__": dict.fromkeys(names, "")}):
+        (tmp_path / "model.safetensors").write_bytes(pack(json.dumps(table)))
+        with pytest.raises(ZhenError, match=r"more than 10 names.*safetensors\.count"):
+            open_checkpoint(tmp_path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.safetensors")
+    with pytest.raises(ZhenError, match=r"safetensors\.file"):
+        open_checkpoint(tmp_path)
+
+
+UNUSUAL: dict[str, tuple[str, str | None, str]] = {
+    "blank before": (" " * 7 + "\n", "", "white space"),
+    "newlines behind": ("", "\r\n\t ", "white space"),
+    "metadata null": ("", None, "__metadata__ is null"),
+    "unaligned": ("", " ", "not aligned"),
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_the_unusual_is_read_with_a_note_as_the_reference_reads_it(name: str, tmp_path: Path) -> None:
+    before, behind, note = UNUSUAL[name]
+    table = {"__metadata__": None} if behind is None else {}
+    text = json.dumps(table | {"w": tensor(), "v": tensor("U8", [3], [4, 7])})
+    text = text + " " * (-len(text) % 8) if behind is None else before + text + " " * (-len(text) % 8) + behind
+    data = pack(text, b"1234567")
+    (tmp_path / "model.safetensors").write_bytes(data)
+    checkpoint = open_checkpoint(tmp_path)
+    assert any(note in each for each in checkpoint.notes)
+    reference = {each: bytes(found["data"]) for each, found in deserialize(data)}
+    assert {each: bytes(checkpoint.read(each)) for each in checkpoint.tensors} == reference
 
 
 def shards(folder: Path, index: dict[str, Any] | str, **files: bytes) -> Path:

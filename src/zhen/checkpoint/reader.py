@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from zhen.checkpoint.journal import recover
-from zhen.checkpoint.safetensors import Header, TensorInfo, read_header
+from zhen.checkpoint.safetensors import Header, TensorInfo, begins_header, read_header
 from zhen.checkpoint.stored import Checkpoint, read_config, read_index, readable
 from zhen.errors import ZhenError, missing_extra
 
@@ -36,7 +37,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
             raise ZhenError("not found", expected="a checkpoint folder or file", file=path)
         if (module := _format_of(path)) is not None:
             return _opened(module, path)
-        return Checkpoint(path.parent, _tensors([read_header(path)]), read_config(path.parent))
+        headers = [read_header(path)]
+        return Checkpoint(path.parent, _tensors(headers), read_config(path.parent), notes=_noted(headers))
 
 
 def _open_folder(folder: Path) -> Checkpoint:
@@ -48,7 +50,7 @@ def _open_folder(folder: Path) -> Checkpoint:
     if (folder / INDEX).exists() or (folder / SINGLE).exists():
         headers, notes = _folder_headers(folder)
         notes += [f"also here and not read: {files[0].name}" for files in others.values() if files]
-        return Checkpoint(folder, _tensors(headers), read_config(folder), notes=notes)
+        return Checkpoint(folder, _tensors(headers), read_config(folder), notes=_noted(headers) + notes)
     if others["consolidated"]:
         return _opened("consolidated", folder)
     if others["torchfile"]:
@@ -56,7 +58,7 @@ def _open_folder(folder: Path) -> Checkpoint:
     if others["gguf"] and not weights(folder):
         return _opened("gguf", _first_of(others["gguf"], folder))
     headers, notes = _folder_headers(folder)
-    return Checkpoint(folder, _tensors(headers), read_config(folder), notes=notes)
+    return Checkpoint(folder, _tensors(headers), read_config(folder), notes=_noted(headers) + notes)
 
 
 def _consolidated(folder: Path) -> list[Path]:
@@ -78,7 +80,8 @@ def _format_of(file: Path) -> str | None:
         return None
     with file.open("rb", buffering=0) as opened:
         start = opened.read(9)
-    if start[8:9] == b"{":  # a header's length may begin with any byte
+        size = os.fstat(opened.fileno()).st_size
+    if begins_header(start, size):  # its length may begin with any bytes
         return None
     if start.startswith(b"GGUF"):
         return "gguf"
@@ -106,6 +109,10 @@ def _visible(folder: Path, *patterns: str) -> list[Path]:
 
 def _tensors(headers: Iterable[Header]) -> list[TensorInfo]:
     return [tensor for header in headers for tensor in header.tensors.values()]
+
+
+def _noted(headers: Iterable[Header]) -> list[str]:
+    return [f"{header.file.name}: {note}" for header in headers for note in header.notes]
 
 
 def folder_of_index(path: Path) -> Path:

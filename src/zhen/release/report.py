@@ -60,13 +60,20 @@ def write_report(run_folder: Path, stage_records: Mapping[str, Record], stages: 
 
 def _introduction(run: Run) -> Iterator[Part]:
     """What a newcomer must know first: what was done, and whether the pages are real."""
-    if "pretrain" not in run.records or not run.funnel():
+    record = run.records.get("pretrain")
+    if not record or not run.funnel() or "release" not in run.records:
         return
     text = Words(
         "Pages were read and the bad ones left out; a tokenizer was learnt from the rest, and a language model was "
         "trained on it from random weights, measured on text set apart, and released with its records.",
         "读入网页，去掉不好的；用其余的学习词表，从随机权重开始训练一个语言模型，在另外留出的文本上测量，最后连同记录发布。",
     )
+    if record.sections.get("model.init"):
+        text = Words(
+            "Pages were read and the bad ones left out; on the rest the training of a given model went on, which was "
+            "measured on text set apart, and released with its records.",
+            "读入网页，去掉不好的；用其余的继续训练一个已有的模型，在另外留出的文本上测量，最后连同记录发布。",
+        )
     if "sampleweb" in run.records:
         made_up = Words(
             "The pages are made up: a generator wrote them, with faults planted in them, about people and towns that "

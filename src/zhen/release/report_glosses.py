@@ -68,7 +68,8 @@ CLAIMS = {
     "every tensor bears LLaMA's name": "每个张量都用 LLaMA 的名字",
     "the tensors are those that config.json asks for, in its shapes": "张量正是 config.json 所要的，形状一致",
     "every tensor is stored in the number format that config.json names": "每个张量都以 config.json 写明的数值格式存储",
-    "the weights that were checked are the only ones here": "此处没有核对过的权重以外的权重",
+    "the weights that were checked are the only ones here": "除核对过的权重外，此处没有别的权重",
+    "the tensors are those of the checkpoint that this one is a renaming of": "张量与改名前的检查点相同",
     "every token id has a row in the embedding": "每个词元编号在嵌入矩阵中都有一行",
     "tokenizer.model and tokenizer.json give every piece the same id": (
         "tokenizer.model 与 tokenizer.json 给每个词元同样的编号"

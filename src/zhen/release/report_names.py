@@ -37,7 +37,7 @@ LANGUAGES = {
 
 RULES = {
     "kept": Words("kept", "保留"),
-    "language": Words("in other languages", "其他语言"),
+    "language": Words("too little English or Chinese", "中英文太少"),
     "english": Words("too little English", "英文太少"),
     "chinese": Words("too little Chinese", "中文太少"),
     "length": Words("too short", "过短"),
@@ -69,6 +69,7 @@ RULES = {
     "ended-lines": Words("too few lines that end in an end mark", "以句末标点结尾的行太少"),
     "short-lines": Words("too many short lines", "短行太多"),
     "line-ends": Words("too many line ends", "换行太多"),
+    "bare-lines": Words("too many bare lines", "无标点的行太多"),
     "sentences": Words("too few sentences", "句子太少"),
     "digits": Words("too many digits", "数字太多"),
     "brackets": Words("too much text in 【】", "【】内的文字太多"),

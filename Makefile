@@ -23,7 +23,7 @@ bench: $(VENV)/ready-test
 	$(BIN)/python benchmarks/train.py
 
 faults: $(VENV)/ready-test
-	$(BIN)/python -m pytest tests/faults --full-chain
+	$(BIN)/python -m pytest tests/faults tests/checkpoint/test_rename_kills.py --full-chain
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

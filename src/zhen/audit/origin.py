@@ -1,4 +1,4 @@
-"""Check of a renamed checkpoint's record: its tensors are those of the source that it names, its licences came along."""
+"""Check of a renamed checkpoint: its tensors are those of the source that its record names, its licences came along."""
 
 from __future__ import annotations
 

@@ -71,6 +71,7 @@ def test_published_models_are_told_apart(name: str, shared_data: Path) -> None:
     assert (s.family, s.naming, {d.partition(":")[0] for d in s.differences}) == REAL[name]
     assert any("weights are missing" in note for note in s.notes)
     assert bool(s.remote_code) == (name in ("baichuan2-13b-chat", "qwen-72b"))
+    assert bool(s.unmapped) == (name in ("falcon-180b-chat", "qwen-72b", "wizardlm-2-8x22b"))
 
 
 @pytest.mark.parametrize(("name", "width"), [("llama-2-7b-chat", 2), ("internlm-20b", 2), ("yi-1.5-6b-slerp", 2)])
@@ -87,7 +88,7 @@ def test_old_rotary_constants_are_counted_apart(shared_data: Path) -> None:
     assert s.tensors == 26 * 10 + 3
     assert s.parameters is not None
     assert s.bytes == 4 * (s.parameters + 26 * s.hidden_size // s.heads // 2)
-    assert any("26 rotary_emb.inv_freq" in note for note in s.notes)
+    assert any("26 computed constants are stored (self_attn.rotary_emb.inv_freq)" in note for note in s.notes)
 
 
 def test_a_copy_of_llama_under_other_names_is_llama(tmp_path: Path) -> None:
@@ -139,28 +140,27 @@ def test_a_bare_file_tells_what_its_headers_tell(tmp_path: Path) -> None:
     assert any("no config.json" in note for note in s.notes)
 
 
-def test_pickled_weights_are_never_opened(tmp_path: Path) -> None:
-    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04cos\nsystem\n.")
-    index = {"weight_map": {"lm_head.weight": "pytorch_model.bin"}}
-    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps(index))
-    assert "pickles, which are never opened" in inspect_checkpoint(tmp_path).notes[0]
-    (tmp_path / "pytorch_model.bin.index.json").unlink()
-    with pytest.raises(ZhenError):
+def test_pickled_weights_are_never_run(tmp_path: Path) -> None:
+    theirs = save(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(theirs.state_dict(), tmp_path / "pytorch_model.bin")
+    s = inspect_checkpoint(tmp_path)
+    assert (s.family, s.naming, s.format, s.files, s.dtypes) == ("llama", "llama", "torch", 1, {"BF16": s.tensors})
+    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04cos\nsystem\nX\x04\x00\x00\x00true\x85R.")
+    with pytest.raises(ZhenError, match=r"pytorch_model\.bin"):
         inspect_checkpoint(tmp_path)
 
 
-@pytest.mark.parametrize("weights", [None, "pytorch_model.bin", "model.gguf"])
-def test_a_config_alone_tells_what_it_tells(weights: str | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ["", "config.json"])
+def test_a_config_alone_tells_what_it_tells(path: str, tmp_path: Path) -> None:
     theirs = save(tmp_path)
     (tmp_path / "model.safetensors").unlink()
-    if weights:
-        (tmp_path / weights).write_bytes(b"\x80\x04.")
-    s = inspect_checkpoint(tmp_path)
-    assert (s.family, s.naming, s.tensors, s.bytes, s.dtypes) == ("llama", "unknown", 0, None, {})
+    s = inspect_checkpoint(tmp_path / path)
+    assert (s.family, s.naming, s.tensors, s.bytes, s.dtypes, s.format) == ("llama", "unknown", 0, None, {}, "config")
     assert s.parameters == sum(p.numel() for p in theirs.parameters())
-    assert s.notes == ["no weights that can be opened here: sizes are what config.json says"]
+    assert len(s.notes) == 1
     edit(tmp_path, model_type="mistral", tie_word_embeddings=None)
-    s = inspect_checkpoint(tmp_path)
+    s = inspect_checkpoint(tmp_path / path)
     assert (s.family, s.tied_embeddings) == ("mistral", None)
 
 
@@ -172,10 +172,25 @@ def test_a_git_lfs_pointer_is_named_with_what_to_do(name: str, tmp_path: Path) -
     assert "git lfs pull" in (caught.value.hint or "")
 
 
-def test_a_json_file_is_no_checkpoint(tmp_path: Path) -> None:
+def test_a_json_file_that_is_no_config_is_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "trainer_state.json").write_text('{"epoch": 1}')
+    with pytest.raises(ZhenError, match=r"trainer_state\.json: a JSON file without"):
+        inspect_checkpoint(tmp_path / "trainer_state.json")
+
+
+def test_weights_that_are_git_lfs_pointers_are_said_to_be(tmp_path: Path) -> None:
     save(tmp_path)
-    with pytest.raises(ZhenError, match=r"config\.json: a JSON file"):
-        inspect_checkpoint(tmp_path / "config.json")
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 34567\n"
+    (tmp_path / "model.safetensors").write_text(pointer)
+    s = inspect_checkpoint(tmp_path)
+    assert (s.family, s.format, s.bytes) == ("llama", "config", 34567)
+    assert "Git LFS pointers (fetch the file: git lfs pull)" in s.notes[0]
+    (tmp_path / "model.safetensors").rename(tmp_path / "a.safetensors")
+    index = {"weight_map": {"lm_head.weight": "a.safetensors", "model.norm.weight": "b.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    s = inspect_checkpoint(tmp_path)
+    assert (s.tensors, s.files, s.format) == (2, 2, "index")
+    assert "Git LFS pointers" in s.notes[0]
 
 
 @pytest.mark.parametrize("read", [inspect_checkpoint, open_checkpoint])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -51,6 +51,8 @@ def _metas(config: dict[str, Any]) -> dict[str, Any]:
     """The keys that Meta's code computes; numbers that are none are left for the checks to name."""
     if config.get("vocab_size") == -1:
         config["vocab_size"] = 32_000
+    if config.get("model_type") is None and "norm_eps" in config:
+        config["model_type"] = "llama"
     multiple, factor = config.get("multiple_of"), config.get("ffn_dim_multiplier")
     if config.get("intermediate_size") is None and isinstance(multiple, int) and multiple > 0:
         width = int(8 * config["dim"] / 3)
@@ -73,9 +75,14 @@ def _metas(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def all_differences(config: Mapping[str, Any], *, tensors: bool) -> list[Difference]:
-    """What departs from the LLaMA decoder by the config's keys, and what by its family's code beyond that."""
-    found = differences(config)
+def all_differences(
+    config: Mapping[str, Any], by_names: Sequence[Difference] = (), *, tensors: bool
+) -> list[Difference]:
+    """What departs from the LLaMA decoder by the config's keys, by the tensors' names, and by the family's code.
+
+    What only the family's name says is left out under a topic that the others show.
+    """
+    found = [*differences(config), *by_names]
     topics = {difference.topic for difference in found}
     by_family = family_differences(config, tensors=tensors)
     return found + [difference for difference in by_family if difference.topic not in topics]

@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
+from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
-from zhen.checkpoint import names, strictjson
-from zhen.checkpoint.journal import recover
-from zhen.checkpoint.reader import INDEX, folder_of_index, open_checkpoint, weights
+from zhen.checkpoint import license as licences
+from zhen.checkpoint import names, strictjson, tokens
+from zhen.checkpoint.configs import all_differences, plain
+from zhen.checkpoint.here import Here, look
+from zhen.checkpoint.hub import in_cache
 from zhen.checkpoint.schemes import LLAMA
-from zhen.checkpoint.stored import Checkpoint, read_config, read_index, readable
+from zhen.checkpoint.stored import readable
+from zhen.checkpoint.tokens import TokenizerSummary
 from zhen.errors import ZhenError
-from zhen.model.architecture import Difference, Topic, differences
-from zhen.model.config import from_config_json
-from zhen.model.size import parameters, shapes
+from zhen.model.architecture import Difference, Topic
+from zhen.model.config import ModelConfig, from_config_json
+from zhen.model.size import quantised_bytes, shapes
+
+LENGTHS = (4096, 32_768, 200_000)
+"""Tokens in the cache for which the memory to serve is given."""
+WIDTHS = (16, 8, 4)
+"""Bits of a weight for which it is given."""
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """A tensor as it is stored; null where only an index is there."""
+
+    dtype: str | None
+    shape: list[int] | None
+    file: str
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +43,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     family: str
     """"llama" where it is that architecture under any name, else the nearest family or "unknown"."""
     naming: str
-    """Scheme of the tensor names: "llama", "yi" or "unknown"."""
+    """Scheme of the tensor names (`checkpoint/schemes.py`), or "unknown"."""
     differences: list[str]
     """Departures from the LLaMA decoder, each under attention, activation, normalisation or position."""
     layers: int | None
@@ -47,64 +63,70 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int | None
     """Bytes of the tensors."""
     dtypes: dict[str, int]
-    """Dtype, as safetensors names it -> number of tensors."""
+    """Dtype, as the format names it -> number of tensors."""
     remote_code: list[str]
     """Where code that comes with the checkpoint is named or lies; it is never run."""
     kv_bytes_per_token: int | None
     """Bytes that a cache in 16 bits grows by with each token."""
     notes: list[str]
     """What else is worth knowing, such as weights that are missing."""
+    format: str
+    """"safetensors", "torch", "gguf", "consolidated"; "index" or "config" where that is all there is."""
+    files: int
+    """Files with weights."""
+    unmapped: list[str]
+    """Tensors that have no place in LLaMA under the naming found."""
+    embedding_parameters: int | None
+    layer_parameters: int | None
+    """Parameters of the first layer."""
+    tokenizer: TokenizerSummary | None
+    license: str | None
+    """What README.md or the metadata states, or the name of a licence file."""
+    serving_bytes: dict[str, dict[str, int]] | None
+    """Tokens in the cache -> bits of a weight -> bytes of weights and cache, the cache in 16 bits."""
 
 
 def inspect_checkpoint(path: str | Path) -> Summary:
-    """Describe a checkpoint folder, its index, or a `.safetensors` file, from config, index and headers alone.
+    """Describe a checkpoint from config, index and headers alone: a folder, a file, an index or a config.
 
-    A config or index without weights is described as far as it tells, and that is noted. Raises ZhenError where there
-    is neither, and for damaged files.
+    A model's id (`org/name`) stands for its newest snapshot in the hub's cache. Code that comes with it is never run.
+    Config or index without weights are described as far as they tell, and that is noted. Raises ZhenError where there
+    is nothing to describe, and for damaged files.
     """
+    return describe(path)[0]
+
+
+def describe(path: str | Path) -> tuple[Summary, dict[str, Stored]]:
+    """The summary of `inspect_checkpoint`, and every tensor as it is stored."""
     with readable(path):
-        recover(Path(path))
-        path = folder_of_index(Path(path))
-        folder = path if path.is_dir() else path.parent
-        config = read_config(folder) or {}
-        stored = _stored(path, config)
-        kept = [name for name in stored.names if not names.SKIPPED.fullmatch(name)]
+        here = look(in_cache(Path(path)))
+        kept = [name for name in here.names if not names.SKIPPED.fullmatch(name)]
         naming = names.detect(kept)
-        found = differences(config) + _by_names(kept, naming, _Numbers(config).layers) + _by_custom(config)
-        return _summary(config, stored, naming, found, _remote_code(folder, config))
+        config = plain(here.config)
+        number = _Numbers({**config, **here.config} if config else _config_by_shapes(here, naming))
+        by_names = _by_names(kept, naming, number.layers)
+        found = all_differences(here.config, by_names, tensors=bool(kept))
+        listed = {
+            name: Stored(dtype=dtype or None, shape=list(here.shapes[name]) if here.shapes else None, file=file)
+            for name, (dtype, file) in here.stored.items()
+        }
+        return _summary(here, config, naming, found, number), listed
 
 
-class _Stored(NamedTuple):
-    """What is known of the stored tensors; without weights names, and what index and config claim."""
-
-    names: list[str]
-    shapes: dict[str, tuple[int, ...]] | None
-    bytes: int | None
-    dtypes: dict[str, int]
-    notes: list[str]
-
-
-def _stored(path: Path, config: Mapping[str, Any]) -> _Stored:
-    if path.is_dir():
-        if index := _index_without_weights(path):
-            return _from_index(index, config)
-        if config and not weights(path) and not (path / INDEX).exists():
-            note = "no weights that can be opened here: sizes are what config.json says"
-            return _Stored(names=[], shapes=None, bytes=None, dtypes={}, notes=[note])
-    return _from_headers(open_checkpoint(path))
-
-
-def _summary(
-    config: Mapping[str, Any], stored: _Stored, naming: str, found: list[Difference], remote_code: list[str]
-) -> Summary:
-    number = _Numbers(config or _config_by_shapes(stored, naming))
+def _summary(here: Here, config: Mapping[str, Any], naming: str, found: list[Difference], number: _Numbers) -> Summary:
     layers, heads, kv_heads, head_size = number.layers, number.heads, number.kv_heads, number.head_size
-    family = _family(config, stored, naming, found)
+    family = _family(config, here, naming, found)
     rotary = config.get("rope_parameters") or config.get("rope_scaling")
     theta = config.get("rope_theta", rotary.get("rope_theta") if isinstance(rotary, dict) else None)
     if theta is None and family == "llama" and config:
         theta = 10_000.0
-    count, notes = _count(config, stored, family)
+    model, notes = _as_llama(config, family)
+    count = _Count(here, naming, model, config)
+    per_token = 4 * layers * kv_heads * head_size if layers and kv_heads and head_size else None
+    if here.metadata:
+        tokenizer, unread = tokens.of_gguf(here.metadata, config), list[str]()
+    else:
+        tokenizer, unread = tokens.look(here.folder, config)
     return Summary(
         family=family,
         naming=naming,
@@ -119,107 +141,66 @@ def _summary(
         max_positions=number.max_positions,
         rope_theta=float(theta) if type(theta) in (int, float) else None,
         rope_scaling=_scaling(rotary),
-        tied_embeddings=_tied(config, stored),
-        parameters=count,
-        tensors=len(stored.names),
-        bytes=stored.bytes,
-        dtypes=stored.dtypes,
-        remote_code=remote_code,
-        kv_bytes_per_token=4 * layers * kv_heads * head_size if layers and kv_heads and head_size else None,
-        notes=stored.notes + notes,
+        tied_embeddings=_tied(config, here, naming),
+        parameters=count.all,
+        tensors=len(here.names),
+        bytes=here.bytes,
+        dtypes=here.dtypes,
+        remote_code=[] if here.metadata else _remote_code(here),
+        kv_bytes_per_token=per_token,
+        notes=here.notes + _skipped(here) + notes + count.notes + unread,
+        format=here.kind,
+        files=len(here.files),
+        unmapped=names.unmapped(here.names, "llama" if naming == names.UNKNOWN else naming),
+        embedding_parameters=count.embedding,
+        layer_parameters=count.layer,
+        tokenizer=tokenizer,
+        license=_license(here),
+        serving_bytes=_serving(count, per_token),
     )
 
 
 class _Numbers:
-    """The sizes in a config.json, under whichever of the usual keys they stand."""
+    """The sizes in a config under LLaMA's keys; what isn't a number above 0 isn't said."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self._config = config
-        self.layers = self._first("num_hidden_layers", "n_layer", "num_layers", "n_layers")
-        self.hidden_size = self._first("hidden_size", "n_embd", "d_model")
-        self.heads = self._first("num_attention_heads", "n_head", "n_heads")
-        one = 1 if config.get("multi_query") is True else None
-        self.kv_heads = self._first("num_key_value_heads", "num_kv_heads", "n_head_kv") or one or self.heads
+        def said(key: str) -> int | None:
+            value = config.get(key)
+            return value if type(value) is int and value > 0 else None
+
+        self.layers = said("num_hidden_layers")
+        self.hidden_size = said("hidden_size")
+        self.heads = said("num_attention_heads")
+        self.kv_heads = said("num_key_value_heads") or self.heads
         derived = self.hidden_size // self.heads if self.hidden_size and self.heads else None
-        self.head_size = self._first("head_dim", "kv_channels") or derived
-        self.intermediate_size = self._first("intermediate_size", "ffn_hidden_size", "n_inner")
-        self.vocab_size = self._first("vocab_size", "padded_vocab_size")
-        self.max_positions = self._first("max_position_embeddings", "model_max_length", "seq_length", "n_positions")
-
-    def _first(self, *keys: str) -> int | None:
-        for key in keys:
-            value = self._config.get(key)
-            if type(value) is int and value > 0:
-                return value
-        return None
+        self.head_size = said("head_dim") or derived
+        self.intermediate_size = said("intermediate_size")
+        self.vocab_size = said("vocab_size")
+        self.max_positions = said("max_position_embeddings")
 
 
-def _config_by_shapes(stored: _Stored, naming: str) -> dict[str, int]:
-    """What the shapes alone say, for files without a config.json; how a layer is cut into heads they don't."""
-    if naming == names.UNKNOWN or not stored.shapes:
+def _config_by_shapes(here: Here, naming: str) -> dict[str, int]:
+    """What the shapes alone say, for files without a config; how a layer is cut into heads they don't."""
+    if naming == names.UNKNOWN or not here.shapes:
         return {}
-    found = {
-        "num_hidden_layers": len({name.split(".")[2] for name in stored.names if name.startswith("model.layers.")})
-    }
-    for name, keys in (
-        ("model.embed_tokens.weight", ("vocab_size", "hidden_size")),
-        ("model.layers.0.mlp.up_proj.weight", ("intermediate_size", "hidden_size")),
-    ):
-        found |= dict(zip(keys, stored.shapes.get(name, ()), strict=False))
+    templates = {names.numbered(name): shape for name, shape in here.shapes.items()}
+    found = {"num_hidden_layers": len({number for (template, number) in templates if ".N." in template})}
+    first = {template: shape for (template, _), shape in reversed(templates.items())}
+    for template, parts in names.held(naming).items():
+        shape = first.get(template, ())
+        if parts == ("model.embed_tokens.weight",):
+            found |= dict(zip(("vocab_size", "hidden_size"), shape, strict=False))
+        elif parts[0].endswith("gate_proj.weight") and shape:
+            found |= {"intermediate_size": shape[0] // len(parts)}
     return found
 
 
-def _index_without_weights(folder: Path) -> Path | None:
-    """The index file of a folder whose weights aren't there, or lie in pickles."""
-    for index in (folder / INDEX, folder / "pytorch_model.bin.index.json"):
-        if index.exists():
-            shards = set(read_index(index, _suffix(index))[0].values())
-            present = [shard for shard in shards if (folder / shard).exists()]
-            if index.name == INDEX:
-                return None if present else index
-            if not weights(folder):
-                return index
-    return None
-
-
-def _suffix(index: Path) -> str:
-    return ".safetensors" if index.name == INDEX else ".bin"
-
-
-def _from_headers(checkpoint: Checkpoint) -> _Stored:
-    tensors = checkpoint.tensors
-    return _Stored(
-        names=list(tensors),
-        shapes={name: tensor.shape for name, tensor in tensors.items()},
-        bytes=sum(tensor.end - tensor.begin for tensor in tensors.values()),
-        dtypes=dict(Counter(tensor.dtype for tensor in tensors.values()).most_common()),
-        notes=checkpoint.notes,
-    )
-
-
-_STORED = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
-
-
-def _from_index(index: Path, config: Mapping[str, Any]) -> _Stored:
-    weight_map, total = read_index(index, _suffix(index))
-    present = any((index.parent / shard).exists() for shard in weight_map.values())
-    where = "lie in pickles, which are never opened" if present else "are missing"
-    note = f"the weights {where}: sizes are what {index.name} and config.json say"
-    size = total if type(total) is int and total >= 0 else None
-    claimed = config.get("dtype", config.get("torch_dtype"))
-    dtypes = {_STORED[claimed]: len(weight_map)} if isinstance(claimed, str) and claimed in _STORED else {}
-    return _Stored(names=list(weight_map), shapes=None, bytes=size, dtypes=dtypes, notes=[note])
-
-
-_OURS = ("llama", "Yi")
-
-
-def _family(config: Mapping[str, Any], stored: _Stored, naming: str, found: list[Difference]) -> str:
+def _family(config: Mapping[str, Any], here: Here, naming: str, found: list[Difference]) -> str:
     claimed = config.get("model_type")
     # without tensors the name alone can say that no custom code computes something else
-    if not found and (naming != names.UNKNOWN or (not stored.names and claimed in _OURS)):
+    if not found and (naming != names.UNKNOWN or (not here.names and claimed in ("llama", "Yi"))):
         return "llama"
-    if not isinstance(claimed, str) or claimed in ("", *_OURS):
+    if not isinstance(claimed, str) or claimed in ("", "llama", "Yi"):
         return names.UNKNOWN
     return claimed.lower()
 
@@ -237,12 +218,12 @@ _SIGNS: tuple[tuple[str, Topic, str, str], ...] = (
 """(pattern of a tensor name, heading, what it says, what LLaMA has)."""
 
 
-def _by_names(stored: Iterable[str], naming: str, layers: int | None) -> list[Difference]:
+def _by_names(stored: list[str], naming: str, layers: int | None) -> list[Difference]:
     """Departures that the tensor names show, each with the first tensor that shows it."""
-    stored, found = list(stored), []
+    found = []
     known = naming != names.UNKNOWN
+    shown = names.unmapped(stored, naming) if known else stored
     for pattern, topic, says, expected in _SIGNS[1:] if known else _SIGNS:  # what a known scheme joins can be cut
-        shown = names.unmapped(stored, naming) if known else stored
         if first := next((name for name in shown if re.search(pattern, name)), None):
             found.append(Difference(topic, first, says, expected))
     return found + (_norms_in_no_layer(stored, naming, layers) if known and not found else [])
@@ -251,34 +232,14 @@ def _by_names(stored: Iterable[str], naming: str, layers: int | None) -> list[Di
 def _norms_in_no_layer(stored: Iterable[str], naming: str, layers: int | None) -> list[Difference]:
     """Norms that LLaMA has and no layer of these, where tensors of all `layers` are stored (not one shard's)."""
     inside = [names.numbered(name) for name in stored]
-    if len({number for shape, number in inside if ".N." in shape}) != layers:
+    if len({number for template, number in inside if ".N." in template}) != layers:
         return []
     held = names.held(naming)
-    present = {llama for shape, _ in inside for llama in held.get(shape, ())}
+    present = {llama for template, _ in inside for llama in held.get(template, ())}
     norms = [llama for llama in LLAMA if ".N." in llama and "layernorm" in llama and llama not in present]
     return [
         Difference("normalisation", norm.partition(".N.")[2], "is in no layer", "two norms a layer") for norm in norms
     ]
-
-
-_NEIGHBOURS = ("cohere", "cohere2", "ernie4_5", "helium")
-"""Families that rotate neighbouring numbers; their tensors have LLaMA's names."""
-
-
-def _by_custom(config: Mapping[str, Any]) -> list[Difference]:
-    """Departures that a family's code makes and its config doesn't say."""
-    family = config.get("model_type")
-    if family == "baichuan":
-        found = []
-        if config.get("hidden_size") == 5120:
-            found.append(Difference("position", "model_type", "'baichuan' of 13B adds ALiBi", "rotary positions"))
-        if config.get("vocab_size") == 125696:
-            says = "'baichuan' of version 2 normalises the head's rows"
-            found.append(Difference("normalisation", "model_type", says, "the head as it is"))
-        return found
-    if family in _NEIGHBOURS:
-        return [Difference("position", "model_type", f"{family!r} rotates neighbours", "halves of a head rotated")]
-    return []
 
 
 def _scaling(rotary: Any) -> dict[str, Any] | None:
@@ -289,63 +250,135 @@ def _scaling(rotary: Any) -> dict[str, Any] | None:
     return None if kind == "default" else {"rope_type": kind, **scaling}
 
 
-def _tied(config: Mapping[str, Any], stored: _Stored) -> bool | None:
+def _tied(config: Mapping[str, Any], here: Here, naming: str) -> bool | None:
     claimed = config.get("tie_word_embeddings")
     if isinstance(claimed, bool):
         return claimed
-    return "lm_head.weight" not in stored.names if stored.names else None
+    if not here.names or naming == names.UNKNOWN:
+        return None
+    return names.SCHEMES[naming].places["lm_head.weight"].name not in here.names
 
 
-def _count(config: Mapping[str, Any], stored: _Stored, family: str) -> tuple[int | None, list[str]]:
-    """Parameters, and where tensors and config.json disagree."""
-    skipped = [name for name in stored.names if names.SKIPPED.fullmatch(name)]
-    notes = [f"{len(skipped)} rotary_emb.inv_freq constants are stored; loaders skip them"] if skipped else []
+def _skipped(here: Here) -> list[str]:
+    skipped = [name for name in here.names if names.SKIPPED.fullmatch(name)]
+    kinds = sorted({names.numbered(name)[0].rpartition(".N.")[2] for name in skipped})
+    notes = [f"{len(skipped)} computed constants are stored ({', '.join(kinds)}); loaders skip them"] if skipped else []
+    if here.config.get("model_type") == "qwen":
+        notes.append("Qwen's intermediate_size is that of gate and up together")
+    return notes + ([] if here.config else ["no config.json: activation, heads and positions are unknown"])
+
+
+def _as_llama(config: Mapping[str, Any], family: str) -> tuple[ModelConfig | None, list[str]]:
+    """The config as a LLaMA's, whatever its name: its tensors are those, but for what is listed as a difference."""
     if not config:
-        notes.append("no config.json: activation, heads and positions are unknown")
-    expected = None
-    if family == "llama" and config:
-        try:
-            # a copy under another name has LLaMA's keys: only the name is in the way
-            expected = from_config_json({**config, "model_type": "llama", "architectures": []})
-        except ZhenError as error:
-            notes.append(f"config.json: {error.text()}")
-    if stored.shapes is None:
-        return (parameters(expected) if expected else None), notes
-    kept = {name: shape for name, shape in stored.shapes.items() if name not in skipped}
-    count = 0
-    for shape in kept.values():
-        elements = 1
-        for dimension in shape:
-            elements *= dimension
-        count += elements
-    if expected and names.detect(kept) in ("llama", "yi"):
-        notes += _against_config(kept, shapes(expected))
-    return count, notes
+        return None, []
+    try:
+        return from_config_json({**config, "model_type": "llama", "architectures": []}), []
+    except ZhenError as error:
+        return None, [f"config.json: {error.text()}"] if family == "llama" else []
 
 
-def _against_config(kept: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> list[str]:
-    scheme = names.detect(kept)
-    renamed = names.rename(kept, scheme, "llama")
-    found = {renamed[name]: shape for name, shape in kept.items()}
+class _Count:
+    """Parameters: all, of the embedding, of the first layer, of all layers; and where config disagrees."""
+
+    def __init__(self, here: Here, naming: str, model: ModelConfig | None, config: Mapping[str, Any]) -> None:
+        self.all: int | None = None
+        self.embedding: int | None = None
+        self.layer: int | None = None
+        self.inside = 0
+        self.notes: list[str] = []
+        if here.shapes is not None:
+            self._of({name: shape for name, shape in here.shapes.items() if not names.SKIPPED.fullmatch(name)}, naming)
+            if model:
+                self.notes = _against_config(here, naming, shapes(model))
+        elif model:
+            self._of(shapes(model), "llama")
+            if names.unmapped(here.names, naming) if naming != names.UNKNOWN else here.names:
+                self._by_bytes(here, config)
+        elif here.bytes:
+            self._by_bytes(here, config)
+
+    def _of(self, stored: Mapping[str, tuple[int, ...]], naming: str) -> None:
+        sizes = {name: prod(shape) for name, shape in stored.items()}
+        numbers = {name: number for name in sizes if (number := names.numbered(name)[1])}
+        self.all = sum(sizes.values())
+        self.inside = sum(sizes[name] for name in numbers)
+        if numbers:
+            first = min(numbers.values(), key=int)
+            self.layer = sum(sizes[name] for name, number in numbers.items() if number == first)
+        place = names.SCHEMES[naming].places.get("model.embed_tokens.weight") if naming in names.SCHEMES else None
+        self.embedding = sizes.get(place.name) if place else None
+
+    def _by_bytes(self, here: Here, config: Mapping[str, Any]) -> None:
+        """From an index's total and the width of a number: the config's dtype, or what makes it about a LLaMA's."""
+        total, number = here.bytes or 0, _Numbers(config)
+        width = {"F32": 4, "BF16": 2, "F16": 2}.get(next(iter(here.dtypes), ""))
+        if width is None and self.all:
+            width = next((width for width in (4, 2, 1) if abs(total / width / self.all - 1) < 0.02), None)
+        self.all = self.embedding = self.layer = None
+        if width is None or not total:
+            return
+        self.all = total // width
+        self.notes.append(f"parameters: the index's {total:,} bytes, {width} a number")
+        if not (number.vocab_size and number.hidden_size and number.layers):
+            return
+        self.embedding = number.vocab_size * number.hidden_size
+        outside = [name for name in here.names if not names.numbered(name)[1]]
+        vectors = [name for name in outside if re.search(r"norm|ln_f", name)]
+        apart = (len(outside) - len(vectors)) * self.embedding + len(vectors) * number.hidden_size
+        self.inside = self.all - apart
+        self.layer = self.inside // number.layers if self.inside % number.layers == 0 else None
+
+
+def _against_config(here: Here, naming: str, expected: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Where the tensors that LLaMA has are others than config.json's."""
+    if naming == names.UNKNOWN or here.shapes is None:
+        return []
+    places, held = names.SCHEMES[naming].places, names.held(naming)
+    due: dict[str, tuple[int, ...]] = {}
+    for llama, shape in expected.items():
+        template, number = names.numbered(llama)
+        if template in places:
+            name = names.at_layer(places[template].name, number)
+            due[name] = (due.get(name, (0,))[0] + shape[0], *shape[1:])
+    found = {name: shape for name, shape in here.shapes.items() if names.numbered(name)[0] in held}
     notes = [
         f"{name} has shape {list(found[name])}, config.json says {list(shape)}"
-        for name, shape in expected.items()
+        for name, shape in due.items()
         if name in found and found[name] != shape
     ]
     notes = notes[:3] + ([f"{len(notes) - 3} more shapes differ"] if len(notes) > 3 else [])
-    for text, missing in (
-        ("missing", expected.keys() - found.keys()),
-        ("not in config.json", found.keys() - expected.keys()),
-    ):
+    for text, missing in (("missing", due.keys() - found.keys()), ("not in config.json", found.keys() - due.keys())):
         if missing:
             notes.append(f"{len(missing)} tensors {text}, the first {min(missing)}")
     return notes
 
 
-def _remote_code(folder: Path, config: Mapping[str, Any]) -> list[str]:
+def _serving(count: _Count, per_token: int | None) -> dict[str, dict[str, int]] | None:
+    if count.all is None or per_token is None:
+        return None
+    inside = count.inside
+    return {
+        str(length): {
+            str(bits): quantised_bytes(inside, count.all - inside, bits) + length * per_token for bits in WIDTHS
+        }
+        for length in LENGTHS
+    }
+
+
+def _license(here: Here) -> str | None:
+    said = here.metadata.get("general.license")
+    if here.metadata:
+        return said if isinstance(said, str) else None
+    if found := licences.stated(here.folder):
+        return f"{found} (README.md)"
+    return next((f"see {file.name}" for file in licences.files(here.folder)), None)
+
+
+def _remote_code(here: Here) -> list[str]:
     """Each auto_map entry of the configs and each Python file: code that a loader with trust_remote_code would run."""
-    tokenizer = folder / "tokenizer_config.json"
-    tables = {"config.json": config}
+    tables: dict[str, Mapping[str, Any]] = {"config.json": here.config}
+    tokenizer = here.folder / "tokenizer_config.json"
     if tokenizer.exists() and isinstance(value := strictjson.read(tokenizer), dict):
         tables[tokenizer.name] = value
     found = []
@@ -355,4 +388,4 @@ def _remote_code(folder: Path, config: Mapping[str, Any]) -> list[str]:
             found += [f"{file} auto_map {key}: {value}" for key, value in mapped.items()]
         elif mapped:
             found.append(f"{file} auto_map: {mapped}")
-    return found + sorted(path.name for path in folder.glob("*.py"))
+    return found + sorted(path.name for path in here.folder.glob("*.py"))

@@ -8,35 +8,30 @@ from typing import Annotated
 import msgspec
 import typer
 
-from zhen.checkpoint.inspect import inspect_checkpoint
+from zhen.checkpoint.inspect import describe
 from zhen.cli.app import print_json
-from zhen.console import amount, out, size, table
+from zhen.cli.inspected import screen, tree
+from zhen.console import out
 
 
 def command(
-    checkpoint: Annotated[Path, typer.Argument(help="A folder, a .safetensors file or an index.", show_default=False)],
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(help="A folder, a file of weights, an index, a config, or org/name.", show_default=False),
+    ],
+    tensors: Annotated[bool, typer.Option("--tensors", help="List the tensors as a tree; equal layers once.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Say what a checkpoint is: family, naming, shape, parameters.
+    """Say what a checkpoint is: family, naming, shape, parameters, memory to serve.
+
+    Only headers are read, no code that came with it runs, nothing is downloaded: org/name is looked up in the local
+    cache of the hub's client.
 
     Example: zhen inspect runs/tiny/release
     """
-    summary = inspect_checkpoint(checkpoint)
-    values = msgspec.to_builtins(summary)
+    summary, stored = describe(checkpoint)
     if as_json:
-        print_json(values)
+        values = msgspec.to_builtins(summary)
+        print_json(values | {"stored": msgspec.to_builtins(stored)} if tensors else values)
         return
-    rows = []
-    for name, value in values.items():
-        if name in ("bytes", "kv_bytes_per_token") and value is not None:
-            shown = size(value)
-        elif isinstance(value, dict):
-            shown = ", ".join(f"{key} {amount(item) if isinstance(item, int) else item}" for key, item in value.items())
-        elif isinstance(value, list):
-            shown = ", ".join(map(str, value)) or "none"
-        elif isinstance(value, bool):
-            shown = "yes" if value else "no"
-        else:
-            shown = amount(value) if isinstance(value, int) else str(value) if value is not None else "not stated"
-        rows.append((name.replace("_", " "), shown))
-    out.print(table((str(checkpoint), ""), rows))
+    out.print(tree(str(checkpoint), stored) if tensors else screen(str(checkpoint), summary))

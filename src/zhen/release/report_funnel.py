@@ -136,9 +136,10 @@ def _why(rule: str, value: float | None, threshold: float | None, unit: tuple[st
             f"杰卡德相似度 {value:.2f}（不小于 {threshold:.2f} 算副本）",
         )
     if rule == "contamination":
+        share, most = f"{100 * value:.0f} %", f"{100 * threshold:.0f} %"
         return Words(
-            f"{100 * value:.0f} % of a benchmark's item stand in it word for word (left out from {threshold:.0%} on)",
-            f"逐字含有某道评测题的 {100 * value:.0f} %（达到 {threshold:.0%} 就去掉）",
+            f"{share} of a benchmark's item stand in it word for word (left out from {most} on)",
+            f"逐字含有某道评测题的 {share}（达到 {most} 就去掉）",
         )
     if unit is None:
         return Words(f"{value:.4g}, threshold {threshold:.4g}", f"{value:.4g}，阈值 {threshold:.4g}")

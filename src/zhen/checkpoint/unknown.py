@@ -130,7 +130,7 @@ def by_shapes(checkpoint: Checkpoint) -> Shapes:
     norms = [each.name for each in parts if len(each.shape) == 1]
     final = next(each.name for each in alone if len(each.shape) == 1)
     matrices = [each for each in parts if len(each.shape) == 2]
-    maps = [
+    maps: list[Map] = [
         {**outer, NORM: final, **dict(zip(_NORMS, pair, strict=True)), **inner}
         for outer in outside
         for pair in itertools.permutations(norms)

@@ -11,7 +11,20 @@ from hypothesis import strategies as st
 
 from zhen.pages.charts import Line, line_chart, thin
 from zhen.pages.page import html_page, markdown_page
-from zhen.pages.parts import Bars, Code, Excerpt, Facts, Fold, Part, Section, Table, Text, Verdict
+from zhen.pages.parts import (
+    Bars,
+    Code,
+    Excerpt,
+    Facts,
+    Fold,
+    Part,
+    Section,
+    Table,
+    Text,
+    Verdict,
+    Words,
+    translated,
+)
 
 EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)> & | ` ** _'
 
@@ -99,6 +112,22 @@ def test_markdown_tables_keep_their_columns(text: str) -> None:
     rows = [line for line in lines if line.startswith("|")]
     assert [len(re.findall(r"(?<!\\)\|", row)) for row in rows] == [3, 3, 3]
     assert "<script" not in "".join(rows)
+
+
+@pytest.mark.parametrize("summary", ["plain", EVIL, "two\nlines"])
+def test_markdown_folds_are_details_around_markdown(summary: str) -> None:
+    lines = markdown_page("a", [Fold(summary, [Fold("inner", [Text("**text**")])])], []).splitlines()
+    assert [line for line in lines if line.startswith("</")] == ["</details>"] * 2
+    opened = [number for number, line in enumerate(lines) if line.startswith("<details><summary>")]
+    assert [lines[number + 1] for number in opened] == ["", ""]
+    assert read("\n".join(lines)).elements == {"details", "summary"}
+    assert "\\*\\*text\\*\\*" in lines
+
+
+def test_translated_parts_keep_all_but_their_words() -> None:
+    words = Words("kept", "保留")
+    found = translated([Fold(words, [Table((words, "n"), [(words, "1")], [True]), Bars([(words, 0.5, "x")])])])
+    assert found == [Fold("保留", [Table(("保留", "n"), [("保留", "1")], [True]), Bars([("保留", 0.5, "x")])])]
 
 
 def test_numbers_are_set_right_and_words_left() -> None:

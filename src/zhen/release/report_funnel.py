@@ -126,7 +126,7 @@ def _examples(run: Run, documents: Documents, rules: Sequence[str]) -> Iterator[
 
 
 def _why(rule: str, value: float | None, threshold: float | None, unit: tuple[str, str] | None) -> Words:
-    if value is None or value != value:
+    if value is None or threshold is None or value != value:
         return rule_gloss(rule)
     if rule == "exact-duplicate":
         return Words(f"this text is there {value:,.0f} times", f"这段文本共有 {value:,.0f} 份")

@@ -7,6 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import gcd
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,7 +98,7 @@ def _dequantised(file: Path, tensor: GgufTensor) -> Callable[[], memoryview]:
         for piece in pieces(done.size, block):
             blocks = slice(piece.start // block, piece.stop // block)
             try:
-                done[blocks] = package.dequantize(rows[blocks], kind)
+                done[blocks] = package.dequantize(_wide(rows[blocks]), kind).reshape(-1, block)
             except NotImplementedError as error:
                 raise ZhenError(
                     f"type {tensor.type}",
@@ -180,12 +181,16 @@ def _quantised(view: View) -> Planned:
             if not np.isfinite(values).all() or np.abs(values).max(initial=0) > 127 * 65504.0:
                 found = "numbers that are not finite, or too large for Q8_0's scale"
                 raise ZhenError(found, expected="finite numbers", place=f"tensor {view.name!r}", hint="use --dtype f32")
-            done[piece.start // _Q8_BLOCK : piece.stop // _Q8_BLOCK] = package.quantize(
-                values, package.GGMLQuantizationType.Q8_0
-            )
+            made = package.quantize(_wide(values), package.GGMLQuantizationType.Q8_0)
+            done[piece.start // _Q8_BLOCK : piece.stop // _Q8_BLOCK] = made.reshape(-1, width)
         return done
 
     return Planned(view.name, "Q8_0", view.shape, blocks * width, read)
+
+
+def _wide(blocks: Array) -> Array:
+    """The blocks, many to a row: the package works on 16 rows at a time, and short ones make it slow."""
+    return blocks.reshape(-1, blocks.shape[1] * gcd(len(blocks), 256))
 
 
 def write_gguf(path: Path, planned: Sequence[Planned], metadata: Metadata, done: Callable[[int], None]) -> None:

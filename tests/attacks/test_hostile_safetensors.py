@@ -75,7 +75,7 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
     ),
     "sizes without end": (
         pack('{"w":{"dtype":"F32","shape":[' + "1," * 50_000 + '1],"data_offsets":[0,4]}}', b"1234"),
-        "json.syntax",
+        "json.long",
     ),
     "size is NaN": (pack('{"w":{"dtype":"F32","shape":[NaN],"data_offsets":[0,4]}}'), "NaN"),
     "product wraps to the right size": (one(shape=[2**62, 4, 1]), r"2\^64"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickletools
 import struct
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,11 +86,13 @@ def walk(
     machine = _Machine({} if storages is None else storages)
     at = 0
     try:
-        for opcode, argument, position in pickletools.genops(data):
-            at = position or 0
-            if opcode.name == "STOP":
-                return machine.stopped(), at + 1
-            machine.step(opcode.name, argument)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd escapes in strings of Python 2
+            for opcode, argument, position in pickletools.genops(data):
+                at = position or 0
+                if opcode.name == "STOP":
+                    return machine.stopped(), at + 1
+                machine.step(opcode.name, argument)
     except _Refused as error:
         raise ZhenError(
             error.found, expected=error.expected, file=file, place=f"{place}, byte {base + at}", rule=error.rule

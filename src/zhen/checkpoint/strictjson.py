@@ -112,6 +112,8 @@ class Scanner:
                 _whole_characters(value)
         except (ValueError, RecursionError) as error:
             inside = error.pos if isinstance(error, JSONDecodeError) else 0
+            if inside >= longest - 1:
+                error = _Wrong("json.long", f"a table of more than {longest} characters")
             raise self.refused(error, begin + inside) from error
         self.at = begin + length
         self.skip()

@@ -149,17 +149,15 @@ def _kept_where(rule: Mapping[str, Any]) -> Words:
     limits = {lang: limit for lang, limit in rule["thresholds"].items() if limit is not None}
     if not limits:
         return Words("not used", "未使用")
-    named = [
-        Words(f"{language(lang)}: {limit:g}", f"{language(lang).zh}：{limit:g}")
-        for lang, limit in limits.items()
-        if lang != "*"
-    ]
-    others, unit = join(Words(", ", "，"), named), unit_name(rule["unit"])
+    named = [(language(lang), limit) for lang, limit in limits.items() if lang != "*"]
+    comma, unit = Words(", ", "，"), unit_name(rule["unit"])
     if "*" not in limits:
+        others = join(comma, [Words(f"{limit:g} ({name})", f"{limit:g}（{name.zh}）") for name, limit in named])
         return Words(f"{unit} {sign} {others}", f"{unit.zh} {sign} {others.zh}")
     text = f"{sign} {limits['*']:g}"
     if not named:
         return Words(f"{unit} {text}", f"{unit.zh} {text}")
+    others = join(comma, [Words(f"{name}: {limit:g}", f"{name.zh}：{limit:g}") for name, limit in named])
     return Words(f"{unit} {text} ({others})", f"{unit.zh} {text}（{others.zh}）")
 
 

@@ -268,17 +268,24 @@ def test_nothing_is_imported_by_name(tmp_path: Path) -> None:
         "sys.exit(bool({'this', 'torch'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "names this.s (data.pkl, byte 2)\n")
+    assert (done.returncode, done.stdout) == (
+        0,
+        "it names this.s (data.pkl, byte 2), and loading it may run any program\n",
+    )
 
 
 def test_what_a_file_holds_is_said(tmp_path: Path) -> None:
     file = tmp_path / "a.pt"
     file.write_bytes(saved(PLAIN))
-    assert torchfile.says(file) == "holds only tensors"
+    assert torchfile.says(file) == "it holds only tensors"
     file.write_bytes(pickle.dumps(Calls(os.system, "true"), 2))
-    assert torchfile.says(file).startswith("names posix.system")
-    file.write_bytes(b"\x7fELF")
-    assert torchfile.says(file).startswith("is no file of tensors")
+    assert torchfile.says(file).startswith("it names posix.system (pickle, byte 2), and loading")
+    file.write_bytes(pickle.dumps(Calls(os.system, "true"), 0))
+    assert torchfile.says(file).startswith("it names posix.system (pickle, byte 0), and loading")
+    file.write_bytes(b"(ios\nsystem\n.")
+    assert "uses the opcode INST" in torchfile.says(file)
+    file.write_bytes(b"\x1f\x8b packed")
+    assert torchfile.says(file) == "loading it may run any program"
 
 
 def test_22_names_are_known() -> None:

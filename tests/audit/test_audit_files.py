@@ -49,6 +49,15 @@ def test_torch_files_are_found_under_any_name(tmp_path: Path, zip_format: bool) 
     assert verdicts(tmp_path, check_pickles) == ["fails"]
 
 
+def test_what_a_pickle_holds_is_in_the_evidence(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(2)}, tmp_path / "a.bin")
+    (tmp_path / "b.bin").write_bytes(pickle.dumps(Called(), 2))
+    first, second = check_pickles(Folder(tmp_path, list_files(tmp_path)))
+    assert first.evidence == "a.bin ends in .bin, which loaders unpickle; it holds only tensors"
+    assert "it names __builtin__.print (pickle, byte 2), and loading it may run any program" in second.evidence
+    assert (first.verdict, first.severity) == (second.verdict, second.severity) == ("fails", "error")
+
+
 def test_numpy_objects_are_found_and_numbers_are_not(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros(3))
     assert verdicts(tmp_path, check_pickles) == ["holds"]

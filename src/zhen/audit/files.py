@@ -12,6 +12,7 @@ from typing import Any
 from zhen.audit.finding import Finding, fails, holds, unchecked
 from zhen.audit.folder import Folder
 from zhen.audit.manifest import HUB_FOLDER, MANIFEST, UNLISTED, read_manifest
+from zhen.checkpoint.torchfile import says
 from zhen.console import size
 from zhen.errors import ZhenError
 from zhen.formats.files import sha256_file
@@ -112,7 +113,7 @@ def check_pickles(folder: Folder) -> Iterator[Finding]:
             yield fails(
                 "files.pickle",
                 _NO_PICKLES,
-                f"{name} {what}; loading it may run any program",
+                f"{name} {what}; {says(folder.root / name)}",
                 fix="convert the weights to safetensors and remove it",
                 file=name,
             )

@@ -197,7 +197,7 @@ class _Machine:
             # the attributes of an OrderedDict (PyTorch's `_metadata`) and NumPy's values are not looked at
             _of(self._top(), dict, Opaque)
         else:
-            raise _Refused("opcode", f"the opcode {name}", _TENSORS_ONLY)
+            raise _Refused("opcode", f"uses the opcode {name}", _TENSORS_ONLY)
 
     def _name(self, name: str) -> None:
         if name not in ALLOWED:

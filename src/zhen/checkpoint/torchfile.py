@@ -65,14 +65,20 @@ def open_torch(path: str | Path) -> Checkpoint:
 
 
 def says(file: Path) -> str:
-    """What a file that loaders unpickle holds, in half a sentence: "holds only tensors", "names os.system, …"."""
+    """What a file that loaders unpickle holds: "it holds only tensors", "it names os.system (…), …"."""
+    runs = "loading it may run any program"
     try:
+        with file.open("rb") as opened:
+            head = opened.read(pickles.LARGEST)
+        if not head.startswith((b"PK", b"\x80")):  # a pickle of protocol 0 or 1, if it is one
+            pickles.walk(head, file)
+            return runs
         open_torch(file)
     except ZhenError as error:
-        if error.rule and error.rule.startswith("pickle."):
-            return f"{error.found} ({error.place})" if error.place else error.found
-        return f"is no file of tensors ({error.found})"
-    return "holds only tensors"
+        if error.rule in ("pickle.name", "pickle.opcode"):
+            return f"it {error.found} ({error.place}), and {runs}"
+        return runs
+    return "it holds only tensors"
 
 
 def _shards(folder: Path) -> tuple[list[Path], list[str]]:

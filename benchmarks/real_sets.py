@@ -1,4 +1,4 @@
-"""Extraction, decoding and language identification on real sets with known answers, printed as Markdown.
+"""Extraction, decoding, languages and junk on real sets with known answers, printed as Markdown.
 
 `python benchmarks/real_sets.py FOLDER`: FOLDER holds `web/`, `dirty/` and `text/` (`../shared/data`). Pages go
 through `scan_unit`, the pass that `data.scan` makes; trafilatura alone is given the same bytes.
@@ -6,6 +6,7 @@ through `scan_unit`, the pass that `data.scan` makes; trafilatura alone is given
 
 from __future__ import annotations
 
+import hashlib
 import html
 import io
 import json
@@ -19,14 +20,17 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow.parquet as pq
 import trafilatura
 import zstandard
 
 from zhen.data.gate import clean, decode
 from zhen.data.language import character_counts, identify
+from zhen.data.rules import RULES
 from zhen.data.scan import ScanJob, scan_unit
-from zhen.data.settings import Columns, ExtractSettings, Source
+from zhen.data.settings import Columns, ExtractSettings, RulesSettings, Source
+from zhen.data.signals import Batch
 from zhen.data.units import Part, Unit
 
 SEED = 20231
@@ -47,8 +51,39 @@ TEXTS = {
     "zh-Hant": ("zh/wikipedia-drcd",),
     "en": ("en/brown", "en/c4-demo", "en/state-of-the-union", "en/wikipedia-demo"),
 }
+JUNK = {
+    "chinese-web-text-sample: names a gambling site": """
+        38a67a36a883 3df857116405 453b086a467e 4aaa019353ff 584ca433cc18 74872c325cfa 8372629fbbe2
+        ef5878fbb7a9
+    """,
+    "chinese-web-text-sample: other junk": """
+        227ff7601eea 64af9c21acc6 9425b735e861 95eb67d7743a b3489956c55b eca1a0cda6dc
+    """,
+    "c4-demo: gambling, dating, pills": """
+        4479461b3e2d 484e61a59ac2 b019adbd0c39 e64f28c95128
+    """,
+    "c4-demo: other junk": """
+        12fabda914db 18901b9996b5 29cbc38bb701 3347fb86694d 67c07f6cfe2a 85fd7e4a91b3 a31c8cfd1df4
+        a700c4abafad aae1ad6525d1 b5c242d2ece0 d16226d95cf9 e8db266f2bec edc59bc51a5c f40308df2e66
+        fb79a501fbe8 fd5956bd1f03
+    """,
+}
+"""SHA-256 (12 digits) of documents that are junk, as read: pages that sell, texts shuffled or spun around a trade's
+names, scraps and lists of keywords. Advertisements and dull pages are none."""
+PROSE = {
+    "Chinese prose": """zh/laws zh/wikipedia-cmrc zh/wikipedia-drcd zh/classics zh/classics-modern-translation zh/poetry
+        zh/cncf-glossary""",
+    "English prose": """en/brown en/wikipedia-demo en/wikitext2-valid en/moby-dick-or-the-whale en/sherlock-holmes
+        en/state-of-the-union en/openstax-us-history en/peps en/cncf-glossary""",
+    "Chinese manuals": "zh/kubernetes zh/react zh/d2l zh/rust-book zh/tidb",
+    "English manuals": "en/kubernetes en/react en/d2l en/rust-book en/eips",
+}
+FINDERS = ("spam-words", "lures", "bare-lines")
+"""Rules that look for junk."""
+
 LABELLED = ("de", "en", "es", "fr", "pl")  # by the `lang` attribute of pages of trafilatura's set
 
+_GAMBLING = re.compile(r"赌|賭|博彩|彩票|\b(?:casino|gambl|lotter|betting|poker)", re.IGNORECASE)
 _LANG = re.compile(rb"<html[^>]*?\slang\s*=\s*[\"']?([A-Za-z]{2})", re.IGNORECASE)
 _LABEL = re.compile(r"(?:charset|encoding)\s*=\s*[\"']?\s*[\w.:-]+[\"']?", re.IGNORECASE)
 _TAGS = re.compile(r"<(script|style)\b.*?</\1>|<!\[CDATA\[|\]\]>|<[^<>]*>", re.DOTALL | re.IGNORECASE)
@@ -177,11 +212,11 @@ def reencoded(dirty: Path, web: Path) -> None:
     markdown(["label", "right", "not right"], rows)
 
 
-def stored(path: Path) -> Iterator[str]:
+def stored(path: Path, key: str = "text") -> Iterator[str]:
     """The texts of one `.jsonl.zst`."""
     with zstandard.open(path, "rb") as file:
         for line in io.TextIOWrapper(file, encoding="utf-8"):
-            yield json.loads(line)["text"]
+            yield json.loads(line)[key]
 
 
 def plain(text: str) -> str:
@@ -233,12 +268,57 @@ def confusion(texts: Mapping[str, Sequence[str]], draw: Callable[[Sequence[str],
     markdown(["is", "texts", *columns, "others (first four)", "right"], rows)
 
 
+def removing(texts: Sequence[str]) -> list[str]:
+    """For each text the first rule of `bilingual` that removes it, or nothing."""
+    batch = Batch(texts)
+    columns = {"lang": np.array(batch.langs), **batch.signals}
+    named = [""] * len(texts)
+    for rule in reversed(RULES):
+        for at in np.flatnonzero(~rule.verdict(columns, RulesSettings())[0]):
+            named[at] = rule.name
+    return named
+
+
+def junk(folder: Path) -> None:
+    """Two tables: junk as labelled, in two halves by the first digit of its hash; what else the rules remove."""
+    texts = [
+        clean(text)[0]
+        for path, key in (("dirty/chinese-web-text-sample", "raw_content"), ("text/en/c4-demo", "text"))
+        for text in stored(folder / f"{path}.jsonl.zst", key)
+    ]
+    rules = {hashlib.sha256(t.encode()).hexdigest()[:12]: rule for t, rule in zip(texts, removing(texts), strict=True)}
+    rows: list[list[object]] = []
+    for name, listed in JUNK.items():
+        halves = [[rules.pop(digits) for digits in listed.split() if int(digits[0], 16) % 2 == odd] for odd in (0, 1)]
+        cells = [f"{sum(map(bool, half))}/{len(half)}" for half in halves]
+        by = Counter(rule for half in halves for rule in half if rule)
+        rows.append([name, *cells, ", ".join(f"{rule} {count}" for rule, count in by.most_common())])
+    rest = Counter(filter(None, rules.values()))
+    listed = ", ".join(f"{rule} {count}" for rule, count in rest.most_common())
+    rows.append(["both: the other documents", f"{rest.total()}/{len(rules)}", "", listed])
+    markdown(["documents", "removed of half A", "removed of half B", "by"], rows)
+    rows = []
+    for name, files in PROSE.items():
+        found = [clean(t)[0] for file in files.split() for t in stored(folder / f"text/{file}.jsonl.zst")]
+        removed = removing([text for text in found if text])
+        named = Counter(filter(None, removed))
+        at = [
+            rule in FINDERS for text, rule in zip(filter(None, found), removed, strict=True) if _GAMBLING.search(text)
+        ]
+        finders = [f"{named[rule]:,} ({named[rule] / len(removed):.2%})" for rule in FINDERS]
+        rows.append(
+            [name, f"{len(removed):,}", *finders, f"{sum(at)}/{len(at)}", f"{named.total() / len(removed):.1%}"]
+        )
+    markdown(["texts", "documents", *FINDERS, "by these, of texts that mention gambling", "removed by all rules"], rows)
+
+
 def main() -> None:
     """Print all tables."""
     folder = Path(sys.argv[1])
     extraction(folder / "web")
     encodings(folder / "dirty/encodings")
     reencoded(folder / "dirty/reencoded-pages", folder / "web")
+    junk(folder)
     texts = languages(folder)
     confusion(texts, lambda found, dice: dice.sample(found, min(COUNT, len(found))))
     confusion(texts, lambda found, dice: [piece(dice.choice(found), dice) for _ in range(COUNT)])

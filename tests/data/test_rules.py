@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zhen.data.dedup import exact_duplicates, place
@@ -33,6 +33,10 @@ PLANTED = {
     "porcelain plank tiles, home design floor plans, bathroom floor designs, best kitchen tiles, garden tile plans.",
     "spam-words": "The best casino with bonus and jackpot is here, and the players of poker and blackjack take free "
     "spins on the slots of the casino. It is a good place for betting and has a bonus for all.",
+    "lures": "县里的一家工厂昨天发生火灾，没有人受伤，原因还在调查之中。澳门老虎机官网提醒您：有关部门已经到了现场。",
+    "bare-lines": "\n".join(
+        f"{place}营业执照办理流程和所需要的材料" for place in ("北京", "上海", "广州", "成都", "重庆", "南京")
+    ),
     "duplicate-line-characters": "The baker of the old town is known for its bread.\n" * 8,
     "duplicated-10-grams": "The baker of the old town in the hills is known to all of us for the bread that he makes. "
     * 8,
@@ -55,6 +59,10 @@ def test_good_texts_are_kept(data_run: ModuleType) -> None:
     for text in (
         data_run.english("baker"),
         data_run.chinese("面包师"),
+        "法院认为，被告人在网络棋牌平台和博彩网站开设赌场，为赌客投注提供服务，抽头渔利，其行为已构成开设赌场罪。",
+        "老虎机是一种赌博机器，十九世纪末出现在美国，百家乐则起源于意大利，人们用纸牌下注。",
+        "记者从国家体育总局官网了解到，比赛将在下月举行，观众可以在新浪体育APP下载页面登录后观看直播。",
+        "风从山的那一边吹过来\n吹到我们的门前\n你还没有回来\n灯一直亮到天明\n河水慢慢地流\n没有人知道它的名字",
         "35加42是77。1加12是13。18加49是67。5加31是36。24加7是31。60加19是79。",
     ):
         assert first_rule(text, RulesSettings()) is None
@@ -93,6 +101,7 @@ def test_a_rule_that_is_not_in_a_preset_does_not_apply() -> None:
 
 
 @given(st.lists(st.sampled_from(["a b", "a  b", "a\nb", "b a", "", " a b "]), max_size=30))
+@settings(deadline=None)
 def test_of_equal_contents_the_first_is_kept(texts: list[str]) -> None:
     hashes = [content_hash(text) for text in texts]
     keys = pa.table(

@@ -37,7 +37,15 @@ def measured(*texts: str) -> list[dict[str, float]]:
 PIECES = (
     *("the", "of", "cat", "don't", "x1", "2024", "A", "'", "’", "#", "...", "…", "-", "•", "{", "[3]", "[edit]", " "),
     *("\n", "\n\n", ". ", ".", "? ", "! ", ".\n", '."\n', "汉", "字", "的", "。", "！", "？”", "，", "(", ")", "\n- "),
-    *("lorem ipsum dolor", "JavaScript is off.", "We use cookies here.", "the cat of the cat ", "的字的字", "....\n"),
+    *(
+        "lorem ipsum dolor",
+        "\n一行没有标点的标题及关键词\n",
+        "JavaScript is off.",
+        "We use cookies here.",
+        "the cat of the cat ",
+        "的字的字",
+        "....\n",
+    ),
 )
 
 
@@ -84,11 +92,30 @@ def test_a_case_counted_by_hand() -> None:
 
 
 def test_spam_and_common_words_are_counted_in_both_languages() -> None:
-    spam, plain, chinese = measured("Casino and BETTING bonus", "we went to the other side of it", "澳门赌场百家乐的")
+    spam, plain, chinese, named = measured(
+        "Casino and BETTING bonus", "we went to the other side of it", "澳门赌场百家乐返水", "澳门赌场百家乐的"
+    )
     assert spam["spam_words"] == 0.75
     assert plain["common_words"] >= 0.75
     assert plain["spam_words"] == 0
-    assert chinese["spam_words"] == pytest.approx(5 / 8)
+    assert chinese["spam_words"] == pytest.approx(7 / 9)
+    assert named["spam_words"] == pytest.approx(5 / 8 / 3)  # nothing is offered
+
+
+@pytest.mark.parametrize(
+    ("text", "lures"),
+    [
+        ("登录老虎机官网，还有bet365手机版。", 2),
+        ("华体会与YABO。", 2),
+        ("老虎机是赌博机器。Bet365 赞助了球队，网址见官网。", 0),
+        ("中国体育官网登录入口，新浪体育APP下载。", 1),
+        ("体育app官网；体育官网；国际登录；棋牌 官网", 1),
+        ("不必威胁我，老虎机app", 0),
+    ],
+)
+def test_a_lure_is_a_name_of_the_trade_with_a_way_in(text: str, lures: int) -> None:
+    proper = sum(any(character.isalnum() for character in word) for word in words(text))
+    assert measured(text)[0]["lures"] == pytest.approx(lures / proper)
 
 
 def test_stop_words_are_different_ones_in_small_letters() -> None:

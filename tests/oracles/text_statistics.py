@@ -76,11 +76,16 @@ def c4(text: str, *, end: bool) -> tuple[int, int]:
     return count, banned
 
 
+TITLE_MARKS = "-–—_/·“”‘’\"'（）()《》【】「」&+%#~"
+
+
 def statistics(text: str) -> dict[str, float]:
     """Each column by its name."""
     words, size = split(text), max(len(text), 1)
     proper = [word for word in words if any(character.isalnum() for character in word)]
     lines, full = text.splitlines(), [line for line in text.split("\n") if line.strip()]
+    titles = [line.strip() for line in full if len(line.strip()) >= 12]
+    bare = [line for line in titles if all(each.isalnum() or each.isspace() or each in TITLE_MARKS for each in line)]
     pieces, paragraphs = re.split(r"\n+", text), re.split(r"\n{2,}", text)
     counts = Counter(words)
     shares = [count / len(words) for count in counts.values()]
@@ -103,6 +108,7 @@ def statistics(text: str) -> dict[str, float]:
         "ended_lines": sum(line.endswith(tuple(".?!。！？．")) for line in full) / max(len(full), 1),
         "short_lines": sum(len(line) <= 30 for line in full) / max(len(full), 1),
         "line_ends": text.count("\n") / max(len(words), 1),
+        "bare_lines": sum(map(len, bare)) / max(sum(len(line.strip()) for line in full), 1) if len(full) >= 5 else 0.0,
     }
     for n in (2, 3, 4):
         found[f"top_{n}_grams"] = top(words, n) / size

@@ -7,10 +7,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from zhen.data.words import BLANK, END, WIDE_END, flag_of, kernel, sentence_count
+from zhen.data.words import BLANK, END, WIDE_END, WORD, flag_of, kernel, sentence_count
 
 SHORT_LINE = 30
 """FineWeb: characters of a short line."""
+
+FEW_LINES = 5
+"""A text of fewer lines is no list."""
+
+VERSE = 12
+"""Characters of a line that is longer than most lines of songs and poems, which need no marks."""
 
 _LONGEST_WORD = 1000
 _WORDS_PER_LINE = 3
@@ -31,6 +37,8 @@ _POLICY = _packed("terms of use", "privacy policy", "cookie policy", "uses cooki
 _CITATIONS = _packed("[edit]", "[citation needed]")
 _MORE = _packed("展开", "更多", "readmore", "read more", "。。。", "more")
 """MAP-NEO: ends of lines that only announce a text."""
+_IN_TITLES = np.array([ord(mark) for mark in "-–—_/·“”‘’\"'（）()《》【】「」&+%#~"], dtype=np.uint32)
+"""Marks that headings and keywords have; others belong to sentences, tables or code."""
 
 
 @kernel
@@ -147,11 +155,26 @@ def c4_line(codes, begin, end, table, out):
 
 
 @kernel
+def is_bare(codes, begin, end, table):
+    """Is the line a heading or keywords: no mark of a sentence, of a table, of code in it?"""
+    for place in range(begin, end):
+        if flag_of(table, codes[place]) & (WORD | BLANK):
+            continue
+        known = False
+        for mark in _IN_TITLES:
+            known |= codes[place] == mark
+        if not known:
+            return False
+    return True
+
+
+@kernel
 def line_statistics(codes, begin, end, table, out):
-    """float64[10] into `out`: the four of `c4_line`; shares of all lines that begin with a bullet and end in an
-    ellipsis; shares of the lines that are not blank that end a sentence, are short, only announce more; line ends."""
+    """float64[11] into `out`: the four of `c4_line`; shares of all lines that begin with a bullet and end in an
+    ellipsis; shares of the lines that are not blank that end a sentence, are short, only announce more; line ends;
+    the share of characters in lines that are bare (`is_bare`) and no verse, 0 where there are few lines."""
     out[:] = 0.0
-    lines, full, place = 0, 0, begin
+    lines, full, bare, visible, place = 0, 0, 0, 0, begin
     while place < end:
         stop = place
         while stop < end and codes[stop] != 10:
@@ -165,6 +188,8 @@ def line_statistics(codes, begin, end, table, out):
         out[9] += stop < end
         if left < right:
             full += 1
+            visible += right - left
+            bare += right - left if right - left >= VERSE and is_bare(codes, left, right, table) else 0
             out[4] += codes[left] == 0x2022 or codes[left] == 45
             last = codes[right - 1]
             dots = right - left >= 3 and last == 46 and codes[right - 2] == 46 and codes[right - 3] == 46
@@ -178,3 +203,4 @@ def line_statistics(codes, begin, end, table, out):
         out[column] /= max(lines, 1)
     for column in range(6, 9):
         out[column] /= max(full, 1)
+    out[10] = bare / visible if full >= FEW_LINES else 0.0

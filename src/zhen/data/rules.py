@@ -130,7 +130,8 @@ RULES = (
         "after Gopher (a letter in 0.8 of the words), by characters; pages of sums stay",
     ),
     Rule("common-words", "common_words", _WORDS, "min", {"bilingual": {"en": 0.10, "zh": 0.10}}, OWN),
-    Rule("spam-words", "spam_words", _WORDS, "max", {"bilingual": {"en": 0.06, "zh": 0.10}}, OWN),
+    Rule("spam-words", "spam_words", _WORDS, "max", {"bilingual": {"en": 0.03, "zh": 0.10}}, OWN),
+    Rule("lures", "lures", "per word", "max", {"bilingual": 0.0002}, OWN),
     Rule("duplicate-lines", "duplicate_lines", _LINES, "max", _gopher(0.30, 0.287), GOPHER),
     Rule(
         "duplicate-line-characters",
@@ -209,6 +210,7 @@ RULES = (
         {"fineweb-en": 0.3, "fineweb2-zh": 0.178, "bilingual": {"zh": 0.25, "*": 0.3}},
         f"{FINEWEB}; bilingual: {OWN}",
     ),
+    Rule("bare-lines", "bare_lines", _SHARE, "max", {"bilingual": {"zh": 0.4}}, OWN),
     Rule("sentences", "sentences", "sentences", "min", {"map-zh": {"zh": 2}}, MAP),
     Rule("digits", "digits", _SHARE, "max", {"map-zh": {"zh": 0.3}}, MAP),
     Rule("brackets", "brackets", _SHARE, "max", {"map-zh": {"zh": 0.1}}, MAP),

@@ -9,7 +9,24 @@ from numpy.typing import NDArray
 
 from zhen.data.lines import line_statistics
 from zhen.data.repetition import joined_key, new_table, repeated_pieces, repetition, slot_of
-from zhen.data.terms import COMMON, ENGLISH_STOP_WORDS, LONGEST, SPAM, STOP, term_key, term_table
+from zhen.data.terms import (
+    COMMON,
+    ENGLISH_STOP_WORDS,
+    FIELD,
+    LIGHT,
+    LONGEST,
+    LURE,
+    NAME,
+    OFFER,
+    OFFERED,
+    SPAM,
+    STOP,
+    STOP_SHIFT,
+    UNOFFERED,
+    WAY,
+    term_key,
+    term_table,
+)
 from zhen.data.words import ALONE, ALPHA, WORD, flag_of, flags, kernel, lower, sentence_count, word_bounds
 
 COLUMNS = (
@@ -49,10 +66,12 @@ COLUMNS = (
     "short_lines",
     "more_lines",
     "line_ends",
+    "bare_lines",
+    "lures",
 )
 """In the order of the pass. What each is, and its unit: `rules.RULES`."""
 
-_WORDS, _REPETITION, _PIECES, _LINES = 0, 11, 22, 26
+_WORDS, _REPETITION, _PIECES, _LINES, _LURES = 0, 11, 22, 26, 37
 
 
 @kernel
@@ -83,11 +102,43 @@ def _bits(mask):
 
 
 @kernel
+def _way(codes, bounds, sums, table, small, terms, scratch, word):
+    """The longest WAY or LIGHT that begins at a word: how many words it has (0: none), and what it is."""
+    begin = bounds[word, 0]
+    if not flag_of(table, codes[begin]) & ALONE:
+        found = _kind(terms, _folded_key(codes, begin, bounds[word, 1], small, scratch))
+        return (1, found) if found & (WAY | LIGHT) else (0, 0)
+    for length in range(min(LONGEST, len(bounds) - word), 1, -1):
+        if bounds[word + length - 1, 1] == begin + length:
+            found = _kind(terms, joined_key(sums, word, length))
+            if found & (WAY | LIGHT):
+                return length, found
+    return 0, 0
+
+
+@kernel
+def _lure_end(codes, bounds, sums, table, small, terms, scratch, word, kind):
+    """The word behind a lure whose name, a term of that kind, ends before `word`; 0 where it is none."""
+    ways, light = 0, 0
+    while word < len(bounds) and bounds[word, 0] == bounds[word - 1, 1]:
+        length, found = _way(codes, bounds, sums, table, small, terms, scratch, word)
+        if length == 0:
+            break
+        ways += found & WAY != 0
+        light += found & LIGHT != 0
+        word += length
+    if kind & LURE or (kind & NAME and ways) or (kind & FIELD and ways and ways + light > 1):
+        return word
+    return 0
+
+
+@kernel
 def _term_statistics(codes, bounds, sums, table, small, terms, out):
-    """Into out[5:8]: different stop words of Chinese, where a quarter of the words is (`language.identify`), else of
-    English; share of the words that are common; share that are part of spam terms."""
+    """Into out[5:8], and lures per word into out[_LURES]: different stop words of Chinese, where a quarter of the
+    words is (`language.identify`), else of English; share of the words that are common; share that are part of
+    spam terms, where those beyond OFFERED for each that is part of an offer count UNOFFERED."""
     scratch = np.empty(16, dtype=np.uint32)
-    stops, alone, common, spam, behind, proper = 0, 0, 0, 0, 0, 0
+    stops, alone, common, spam, behind, proper, lures, lured, offers = 0, 0, 0, 0, 0, 0, 0, 0, 0
     count = len(bounds)
     for word in range(count):
         begin, end = bounds[word]
@@ -104,20 +155,34 @@ def _term_statistics(codes, bounds, sums, table, small, terms, out):
                 if length == 1:
                     common += found & COMMON
                     if found & STOP:
-                        stops |= 1 << (found >> 3)
-                elif found & SPAM:
-                    spam += max(0, word + length - max(word, behind))
+                        stops |= 1 << (found >> STOP_SHIFT)
+                    continue
+                if found & SPAM:
+                    more = max(0, word + length - max(word, behind))
+                    spam += more
+                    offers += more if found & OFFER else 0
                     behind = max(behind, word + length)
+                if found & (LURE | NAME | FIELD) and word >= lured:
+                    end = _lure_end(codes, bounds, sums, table, small, terms, scratch, word + length, found)
+                    lures += end > 0
+                    lured = max(lured, end)
             continue
         found = _kind(terms, _folded_key(codes, begin, end, small, scratch))
         common += found & COMMON
-        spam += (found & SPAM) >> 1
+        spam += found & SPAM != 0
+        offers += found & OFFER != 0
         if found & STOP and found == _kind(terms, term_key(codes, begin, end)):
-            stops |= 1 << (found >> 3)
+            stops |= 1 << (found >> STOP_SHIFT)
+        if found & (LURE | NAME) and word >= lured:
+            end = _lure_end(codes, bounds, sums, table, small, terms, scratch, word + 1, found)
+            lures += end > 0
+            lured = max(lured, end)
     chinese = 2.4 * alone >= 0.6 * alone + proper - alone
     out[5] = _bits(stops >> ENGLISH_STOP_WORDS if chinese else stops & ((1 << ENGLISH_STOP_WORDS) - 1))
     out[6] = common / max(proper, 1)
-    out[7] = spam / max(proper, 1)
+    full = min(spam, OFFERED * offers)
+    out[7] = (full + UNOFFERED * (spam - full)) / max(proper, 1)
+    out[_LURES] = lures / max(proper, 1)
 
 
 @kernel
@@ -172,7 +237,7 @@ def _measure(codes, offsets, table, small, terms, out):
             number, repeated, characters = repeated_pieces(codes, begin, end, breaks, pieces, breaks)
             row[_PIECES + 2 * breaks - 2] = repeated / max(number, 1)
             row[_PIECES + 2 * breaks - 1] = characters / length
-        line_statistics(codes, begin, end, table, row[_LINES:])
+        line_statistics(codes, begin, end, table, row[_LINES:_LURES])
         row[_LINES + 9] /= max(len(bounds), 1)
 
 

@@ -1,4 +1,4 @@
-"""Our own short lists of words, in both languages: stop words, common words, words of spam and gambling."""
+"""Our own short lists of words, in both languages: stop words, common words, words of spam, lures of gambling."""
 
 # mypy: disable-error-code="no-untyped-def"
 # ruff: noqa: ANN001, ANN201
@@ -15,8 +15,11 @@ from zhen.data.words import BASE, code_points, kernel, mixed
 LONGEST = 5
 """Han characters of the longest term."""
 
-COMMON, SPAM, STOP = 1, 2, 4
-"""What a term is. A stop word's number stands in the bits above, English ones first."""
+COMMON, SPAM, STOP, LURE, NAME, FIELD, WAY, LIGHT, OFFER = (1 << bit for bit in range(9))
+"""What a term is (LURE … LIGHT: see `LURES`; OFFER: see `OFFERS`)."""
+
+STOP_SHIFT = 9
+"""A stop word's number stands in the bits from here on, English ones first."""
 
 STOP_WORDS = {
     "en": "the be to of and that have with",
@@ -62,20 +65,52 @@ SPAM_WORDS = {
 """Words of gambling, medicine, loans, forged papers and sex as spam sells them; one alone says nothing, their density
 does."""
 
+OFFERS = {
+    "en": """payout payouts viagra cialis levitra pills payday replica porn xxx escort escorts webcam bonus spins
+        discount cheap online""",
+    "zh": """返水 彩金 首存 特码 提款 爆大奖 大奖 网投 菠菜 送彩 代开 办证 刻章 无抵押 放款 裸聊 美女 约炮 援交
+        加微信 微信 客服 红包 点击 注册 下载 免费 直播 金币 开户 秒到""",
+}
+"""Of these the ones that offer something: a law, the news, an encyclopaedia name the others."""
+
+OFFERED = 4.0
+"""So many spam words count in full for each that is part of an offer."""
+
+UNOFFERED = 1 / 3
+"""What a spam word counts beyond these."""
+
+LURES = {
+    LURE: """yabo bt365 manbetx 华体会 亚博体育 万博体育 必威体育 爱游戏体育 开云体育 云开体育 乐鱼体育 半岛体育
+        九游体育 火狐体育 天博体育 博鱼体育 贝博体育 江南体育 星空体育 皇冠体育 沙巴体育 欧宝体育 千亿体育 牛宝体育
+        雷火电竞 泛亚电竞 利来国际 乐虎国际 同升国际 优发国际 环亚娱乐 凯发娱乐 尊龙凯时 腾博会 博天堂 大发快三""",
+    NAME: """bet365 betway 188bet 1xbet 22bet fun88 w88 m88 bwin sbobet dafabet 必威 立博 威廉希尔 伟德国际
+        现金网 娱乐城 棋牌 百家乐 老虎机 时时彩 六合彩 电玩城 真人视讯 真人娱乐 幸运飞艇 現金網 娛樂城 百家樂 老虎機""",
+    FIELD: "体育 国际 娱乐 电竞 彩票 體育 國際 娛樂",
+    WAY: """官网 官方网 网址 登录 登陆 登入 手机版 网页版 中文版 最新版 安卓版 手机下载 入口 直营 返水 送彩金
+        官網 網址 登錄 手機版""",
+    LIGHT: "app apk 官方 注册 下载 註冊 下載",
+}
+"""How pages that stand in for gambling sites name them, whatever else is on the page. LURE: a name that is used for
+nothing else. NAME: a bookmaker or a game, which the news name too, until a WAY in follows directly (`老虎机官网`).
+FIELD: a common word, until two ways follow, of which one may be LIGHT (`体育app官网`)."""
+
 
 @functools.cache
 def term_table() -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
     """Hash table of all terms: keys, rounds (1: taken), what the term is."""
     kinds: dict[str, int] = {}
-    for kind, lists in ((COMMON, COMMON_WORDS), (SPAM, SPAM_WORDS)):
+    for kind, lists in ((COMMON, COMMON_WORDS), (SPAM, SPAM_WORDS), (OFFER, OFFERS)):
         for lang, text in lists.items():
             terms = "".join(text.split()) if lang == "zh" and kind == COMMON else text.split()
             for term in terms:
                 kinds[term] = kinds.get(term, 0) | kind
+    for kind, text in LURES.items():
+        for term in text.split():
+            kinds[term] = kinds.get(term, 0) | kind
     number = 0
     for text in STOP_WORDS.values():
         for term in text.split():
-            kinds[term] = kinds.get(term, 0) | STOP | number << 3
+            kinds[term] = kinds.get(term, 0) | STOP | number << STOP_SHIFT
             number += 1
     size = 4096
     keys, rounds, values = np.zeros(size, np.uint64), np.zeros(size, np.int64), np.zeros(size, np.int64)

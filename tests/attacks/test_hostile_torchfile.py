@@ -263,8 +263,8 @@ def test_nothing_is_imported_by_name(tmp_path: Path) -> None:
     (tmp_path / "a.pt").write_bytes(with_pickle(b"\x80\x02cthis\ns\n."))
     (tmp_path / "b.pt").write_bytes(saved(PLAIN))
     code = (
-        "import sys; from zhen.checkpoint.torchfile import open_torch, says; "
-        f"print(says({str(tmp_path / 'a.pt')!r})); open_torch({str(tmp_path / 'b.pt')!r}); "
+        "import sys; from pathlib import Path; from zhen.checkpoint.torchfile import open_torch, says; "
+        f"print(says(Path({str(tmp_path / 'a.pt')!r}))); open_torch({str(tmp_path / 'b.pt')!r}); "
         "sys.exit(bool({'this', 'torch'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)

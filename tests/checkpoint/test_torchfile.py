@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from zhen.checkpoint.reader import open_checkpoint
+from zhen.checkpoint.writer import write_safetensors
 from zhen.errors import ZhenError
 
 DTYPES = {
@@ -127,3 +128,10 @@ def test_a_folder_with_one_file_is_read(tmp_path: Path) -> None:
     torch.save({"b": filled(2)}, tmp_path / "pytorch_model-2.bin")
     with pytest.raises(ZhenError, match="no pytorch_model"):
         open_checkpoint(tmp_path)
+
+
+def test_content_decides_and_not_the_name(tmp_path: Path) -> None:
+    torch.save({"a": filled(2)}, tmp_path / "a.safetensors")
+    assert open_checkpoint(tmp_path / "a.safetensors").kind == "torch"
+    write_safetensors(tmp_path / "b.bin", [("b", "U8", [1], b"x")], {})
+    assert open_checkpoint(tmp_path / "b.bin").kind == "safetensors"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -11,7 +10,7 @@ from pathlib import Path
 from zhen.checkpoint.journal import recover
 from zhen.checkpoint.safetensors import Header, TensorInfo, begins_header, read_header
 from zhen.checkpoint.stored import Checkpoint, read_config, read_index, readable
-from zhen.errors import ZhenError, missing_extra
+from zhen.errors import ZhenError
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -90,15 +89,17 @@ def _format_of(file: Path) -> str | None:
 
 def _opened(module: str, path: Path) -> Checkpoint:
     """What the `open_…` function of another format's module gives; the module is imported when it is needed."""
-    name = {"torchfile": "open_torch", "gguf": "open_gguf", "consolidated": "open_consolidated"}[module]
-    try:
-        opener = getattr(importlib.import_module(f"zhen.checkpoint.{module}"), name)
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("zhen"):
-            raise ZhenError("a format that is not read", expected="safetensors", file=path) from error
-        raise missing_extra(error.name or str(error), module, f"reading {path.name}") from error
-    checkpoint: Checkpoint = opener(path)
-    return checkpoint
+    if module == "gguf":
+        from zhen.checkpoint.gguf import open_gguf
+
+        return open_gguf(path)
+    if module == "consolidated":
+        from zhen.checkpoint.consolidated import open_consolidated
+
+        return open_consolidated(path)
+    from zhen.checkpoint.torchfile import open_torch
+
+    return open_torch(path)
 
 
 def _visible(folder: Path, *patterns: str) -> list[Path]:

@@ -70,7 +70,12 @@ def to_files(metadata: Mapping[str, Any]) -> tuple[dict[str, bytes], list[str]]:
     if isinstance(given, str):
         return {"tokenizer.json": given.encode("utf-8"), "tokenizer_config.json": json_bytes(settings)}, []
     if model == "llama":
-        data = spm.build(pieces, special, settings["add_prefix_space"])
+        data = spm.build(
+            pieces,
+            special,
+            add_dummy_prefix=settings["add_prefix_space"],
+            remove_extra_whitespaces=metadata.get("tokenizer.ggml.remove_extra_whitespaces", False),
+        )
         note = "tokenizer.model was rebuilt from the file's tokens and scores: the same pieces, not the same bytes"
         return {"tokenizer.model": data, "tokenizer_config.json": json_bytes(settings)}, [note]
     pre = metadata.get("tokenizer.ggml.pre")
@@ -138,7 +143,7 @@ def _byte_level(pieces: list[Piece], merges: Any, pre: str) -> dict[str, Any]:
             "fuse_unk": False,
             "byte_fallback": False,
             "ignore_merges": pre == "llama-bpe",
-            "vocab": {piece.text: at for at, piece in enumerate(pieces) if piece.kind == spm.NORMAL},
+            "vocab": {piece.text: at for at, piece in enumerate(pieces) if piece.kind != spm.UNUSED},
             "merges": [merge.split(" ") for merge in merges],
         },
     }

@@ -64,7 +64,9 @@ def parse(data: bytes, file: Path) -> Model:
     return Model(pieces, bool(normalizer.get(3, 1)), bool(normalizer.get(4, 1)), bool(normalizer.get(2)), known)
 
 
-def build(pieces: Sequence[Piece], special: dict[str, int], add_dummy_prefix: bool) -> bytes:
+def build(
+    pieces: Sequence[Piece], special: dict[str, int], *, add_dummy_prefix: bool, remove_extra_whitespaces: bool
+) -> bytes:
     """A model of the BPE kind with those pieces; `special` holds the ids of "unk", "bos", "eos" and "pad", as known."""
     trainer = _number(3, _BPE) + _number(4, len(pieces)) + _number(35, any(piece.kind == BYTE for piece in pieces))
     for name, field, _ in _SPECIAL:
@@ -72,7 +74,9 @@ def build(pieces: Sequence[Piece], special: dict[str, int], add_dummy_prefix: bo
         trainer += _number(field, index)
         if index >= 0:
             trainer += _bytes(field + 5, pieces[index].text.encode("utf-8"))
-    normalizer = _bytes(1, b"identity") + _number(3, add_dummy_prefix) + _number(4, False) + _number(5, True)
+    normalizer = (
+        _bytes(1, b"identity") + _number(3, add_dummy_prefix) + _number(4, remove_extra_whitespaces) + _number(5, True)
+    )
     listed = b"".join(
         _bytes(_PIECES, _bytes(1, text.encode("utf-8")) + b"\x15" + struct.pack("<f", score) + _number(3, kind))
         for text, score, kind in pieces

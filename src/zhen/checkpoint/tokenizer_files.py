@@ -79,6 +79,8 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer | None:
         )  # fmt: skip
         if model.normalises:
             made.notes.append("tokenizer.model changes characters before cutting them (its charsmap); llama.cpp won't")
+        if model.remove_extra_whitespaces:
+            made.notes.append("tokenizer.model joins spaces that follow each other; llama.cpp won't")
     elif table:
         made = _from_json(table, fast, settings)
     elif file.exists():

@@ -62,7 +62,7 @@ def rows(view: View, name: str, first: int, count: int) -> View:
 
 
 def part(view: View, name: str, axis: int, number: int, count: int) -> View:
-    """Part `number` of `count` equal ones along `axis`. Raises ZhenError for a size that isn't a multiple of `count`."""
+    """Part `number` of `count` equal ones along `axis`. Raises ZhenError for a size that `count` doesn't divide."""
     size, rest = divmod(view.shape[axis], count)
     if rest:
         expected = f"a multiple of {count} along axis {axis}"

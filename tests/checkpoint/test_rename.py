@@ -184,8 +184,6 @@ def test_unknown_names_are_listed_and_can_be_mapped(tmp_path: Path, write_yi: Wr
     assert "--map model.layers.N.ab1.weight=" in str(caught.value.hint)
     one = ("model.layers.N.ab1.weight", "model.layers.N.input_layernorm.weight")
     two = ("model.layers.N.ab2.weight", "model.layers.N.post_attention_layernorm.weight")
-    with pytest.raises(ZhenError, match="ab2"):
-        renamed(folder, maps=[one])
     done = renamed(folder, maps=[one, two])
     assert done.renamed["model.layers.1.ab2.weight"] == "model.layers.1.post_attention_layernorm.weight"
 
@@ -339,7 +337,7 @@ def test_the_next_inspect_finishes_a_rename_that_was_cut_off(
 def test_a_journal_that_was_copied_along_is_not_obeyed(tmp_path: Path, write_yi: WriteYi) -> None:
     folder = write_yi(tmp_path / "yi", shard_bytes=10**9)
     before = contents(folder)
-    cut_off(folder, "replace")
+    cut_off(folder, "create")
     shutil.copytree(folder, tmp_path / "all-old")
     assert sorted(open_checkpoint(tmp_path / "all-old").tensors) == sorted(by_reference(tmp_path / "all-old"))
     assert contents(tmp_path / "all-old").items() >= before.items()
@@ -363,12 +361,13 @@ def test_a_journal_that_names_other_folders_is_refused(tmp_path: Path, write_yi:
     assert not audit_checkpoint(folder).passed
 
 
-def test_a_damaged_journal_is_refused(tmp_path: Path, write_yi: WriteYi) -> None:
+def test_a_journal_that_is_not_whole_was_never_acted_on(tmp_path: Path, write_yi: WriteYi) -> None:
     folder = write_yi(tmp_path / "yi")
-    made = journal.Journal(folder=folder.stat().st_ino, weights=[], files=[])
+    before = contents(folder)
+    made = journal.Journal(folder=folder.stat().st_ino, weights=[], files=[journal.Small(file="x", old=None, new=b"x")])
     (folder / JOURNAL).write_bytes(journal.encode(made)[:-3])
-    with pytest.raises(ZhenError, match="damaged"):
-        open_checkpoint(folder)
+    open_checkpoint(folder)
+    assert contents(folder) == before
 
 
 @pytest.mark.usefixtures("inserts")

@@ -26,7 +26,7 @@ from zhen.formats.files import TEMPORARY
 
 FOLDER = Path("/simulated")
 SECTOR = journal.SECTOR
-MOST = 400
+MOST = 120
 """States looked at for one prefix; beyond it they are drawn at random."""
 
 Op = tuple[Any, ...]
@@ -38,6 +38,9 @@ class Inode:
 
     data: bytearray
     holes: set[int] = field(default_factory=set)
+    stuck: tuple[int, int] | None = None
+    """Where an insert stopped, and its length: blocks before that place have not moved, and later changes of the layout
+    are lost, too. Written data still goes to the block that it was meant for, wherever that now lies."""
 
     def copy(self) -> Inode:
         return Inode(bytearray(self.data), set(self.holes))
@@ -132,10 +135,15 @@ def apply(files: dict[str, Inode], op: Op) -> None:
 def write(inode: Inode, offset: int, data: bytes, kept: Callable[[int], bool]) -> None:
     """Write those sectors of `data` that are kept."""
     for begin in range(offset - offset % SECTOR, offset + len(data), SECTOR):
-        if kept(begin // SECTOR):
-            low, high = max(begin, offset), min(begin + SECTOR, offset + len(data))
-            inode.data[low:high] = data[low - offset : high - offset]
-    inode.holes -= set(range(offset // BLOCK, -(-(offset + len(data)) // BLOCK)))
+        low, high = max(begin, offset), min(begin + SECTOR, offset + len(data))
+        to = low
+        if inode.stuck:
+            gap, length = inode.stuck
+            to = low - length if low - length < gap else low
+        if kept(begin // SECTOR) and to >= 0:
+            inode.data[to : to + high - low] = data[low - offset : high - offset]
+    if not inode.stuck:
+        inode.holes -= set(range(offset // BLOCK, -(-(offset + len(data)) // BLOCK)))
 
 
 def shift(inode: Inode, gap: int, length: int, size: int) -> None:
@@ -155,7 +163,12 @@ def outcomes(op: Op, inode_of: Callable[[str], Inode | None], draw: random.Rando
     """What may have become of the data of a change that was not synced; all of it comes first."""
 
     def on(name: str, do: Callable[[Inode], None]) -> Outcome:
-        return lambda files: None if inode_of(name) is None else do(inode_of(name))  # type: ignore[arg-type]
+        def change(files: dict[str, Inode]) -> None:
+            inode = inode_of(name)
+            if inode and not (inode.stuck and op[0] in ("insert", "collapse", "truncate")):
+                do(inode)
+
+        return change
 
     match op:
         case ("write", name, offset, data):
@@ -173,9 +186,13 @@ def outcomes(op: Op, inode_of: Callable[[str], Inode | None], draw: random.Rando
             inode = inode_of(name)
             assert inode is not None
             size = len(inode.data)
-            gaps = range(0, size + BLOCK, BLOCK)
-            ways_in = [on(name, lambda inode, gap=gap: shift(inode, gap, length, size + length)) for gap in gaps]  # type: ignore[misc]
-            return [*ways_in, lambda files: None]
+
+            def stop(inode: Inode, gap: int) -> None:
+                shift(inode, gap, length, size + length)
+                inode.stuck = (gap, length) if gap else None
+
+            ways_in = [on(name, lambda inode, gap=gap: stop(inode, gap)) for gap in range(0, size + BLOCK, BLOCK)]  # type: ignore[misc]
+            return [*ways_in, on(name, lambda inode: setattr(inode, "stuck", (size + BLOCK, length)))]
         case ("collapse", name, offset, length):
             inode = inode_of(name)
             assert inode is not None
@@ -195,7 +212,9 @@ def outcomes(op: Op, inode_of: Callable[[str], Inode | None], draw: random.Rando
 
 def crash_states(initial: dict[str, Inode], ops: list[Op], draw: random.Random) -> Iterator[dict[str, Inode]]:
     """What may be in the folder after a crash behind `ops`."""
-    data_synced = [any(later[0] == "sync" and later[1] == op[1] for later in ops[at:]) for at, op in enumerate(ops)]
+    numbers = numbered(ops)
+    syncs = [number if op[0] == "sync" else None for number, op in zip(numbers, ops, strict=True)]
+    data_synced = [number in syncs[at:] for at, number in enumerate(numbers)]
     names_synced = [("sync", None) in ops[at:] for at in range(len(ops))]
     choices: list[list[int]] = []
     for at, op in enumerate(ops):
@@ -215,6 +234,19 @@ def crash_states(initial: dict[str, Inode], ops: list[Op], draw: random.Random) 
         picks = ([draw.choice(choice) for choice in choices] for _ in range(MOST))
     for pick in picks:
         yield left(initial, ops, pick)
+
+
+def numbered(ops: list[Op]) -> list[object]:
+    """Which file each change is of, whatever its name is just then."""
+    names: dict[Any, object] = {}
+    found = []
+    for at, op in enumerate(ops):
+        if op[0] == "create":
+            names[op[1]] = at
+        found.append(names.get(op[1], op[1]))
+        if op[0] == "replace":
+            names[op[2]] = names.pop(op[1])
+    return found
 
 
 def _at(initial: dict[str, Inode], ops: list[Op]) -> Callable[[str], Inode | None]:
@@ -247,7 +279,8 @@ def left(initial: dict[str, Inode], ops: list[Op], pick: tuple[int, ...]) -> dic
                     seen[op[1]] = Inode(bytearray())
                     if not lost:
                         durable[op[1]] = seen[op[1]]
-                outcomes(op, seen.get, random.Random(at))[way](seen)
+                ways = outcomes(op, seen.get, random.Random(at))
+                ways[way % len(ways)](seen)
     return {name: inode.copy() for name, inode in durable.items()}
 
 
@@ -259,7 +292,11 @@ def recovered(files: dict[str, Inode]) -> Simulated:
     """The folder after the next opening of it."""
     disk = Simulated(files)
     if JOURNAL in files:
-        journal.finish(FOLDER, journal.decode(bytes(files[JOURNAL].data), FOLDER / JOURNAL), disk)
+        steps = journal.decode(bytes(files[JOURNAL].data), FOLDER / JOURNAL)
+        if steps is None:
+            del files[JOURNAL]
+        else:
+            journal.finish(FOLDER, steps, disk)
     return disk
 
 
@@ -315,10 +352,10 @@ def test_every_crash_of_a_recovery_recovers_too(planned: tuple[dict[str, Inode],
     draw = random.Random(2)
     for end in range(len(whole.ops) + 1):
         first = list(itertools.islice(crash_states(files, whole.ops[:end], draw), MOST))
-        for state in draw.sample(first, min(3, len(first))):
+        for state in draw.sample(first, min(2, len(first))):
             again = recovered({name: inode.copy() for name, inode in state.items()})
             for cut in range(len(again.ops)):
-                for second in itertools.islice(crash_states(state, again.ops[:cut], draw), 12):
+                for second in itertools.islice(crash_states(state, again.ops[:cut], draw), 6):
                     assert visible(recovered(second).files) in both
 
 
@@ -333,7 +370,7 @@ def test_a_rename_that_is_refused_something_takes_all_back_whatever_crashes(
         taken_back = done(files, steps, fails_at=refused)
         assert visible(taken_back.files) == both[0]
         for end in range(refused, len(taken_back.ops) + 1):
-            for state in itertools.islice(crash_states(files, taken_back.ops[:end], draw), 40):
+            for state in itertools.islice(crash_states(files, taken_back.ops[:end], draw), 10):
                 assert visible(recovered(state).files) in both
 
 

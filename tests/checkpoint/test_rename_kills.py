@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -64,9 +65,10 @@ class Renamer:
         print(folder, last, file=self._process.stdin, flush=True)
         child = int(self._process.stdout.readline())
         if seconds is not None:
-            select.select([self._process.stdout], [], [], seconds)
-            # not yet waited for by anyone else but its parent, which says so on the next line
-            os.kill(child, signal.SIGKILL) if not select.select([self._process.stdout], [], [], 0)[0] else None
+            if select.select([self._process.stdout], [], [], seconds)[0]:
+                return int(self._process.stdout.readline()) != 0
+            with suppress(ProcessLookupError):  # it may have ended just now
+                os.kill(child, signal.SIGKILL)
         status = int(self._process.stdout.readline())
         assert status in (0, signal.SIGKILL)
         return status != 0

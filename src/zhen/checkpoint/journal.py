@@ -1,12 +1,14 @@
 """A rename in place that can be cut off at any instant: written down first, then done, and finished by the next opener.
 
-Each file is in one of four states that its size and first bytes tell apart, whatever was lost of what was not yet
-durable, so that a rename goes on, or back, from anywhere:
+Only the journal is synced before the files are touched, and all of them before it is removed: three waits for the disk,
+however many files. Between, a crash may lose any part of what was done. Each file is in one of five states, which its
+size and first bytes tell apart, so that a rename goes on, or back, from anywhere:
 
 - `old`: as it was.
-- `shifting`: as long as it will be, but its blocks have not all moved yet. A file system may move them in several
+- `torn`: as long as it was; some sectors of its header have been written over already.
+- `shifting`: as long as it will be, but not all of its blocks have moved. A file system may move them in several
   transactions, the last block first; the gap then lies where it stopped.
-- `headless`: moved; at the start there are zeros, or some sectors of the new header already.
+- `headless`: moved; at the start there are zeros, or some sectors of the new header.
 - `new`.
 """
 
@@ -29,7 +31,7 @@ JOURNAL = ".zhen-rename.journal"
 SECTOR = 512
 """Bytes that a disk writes whole or not at all."""
 
-State = Literal["old", "shifting", "headless", "new"]
+State = Literal["old", "torn", "shifting", "headless", "new"]
 
 
 class Weights(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,12 +73,14 @@ def encode(journal: Journal) -> bytes:
     return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
 
 
-def decode(data: bytes, file: Path) -> Journal:
-    """The journal in `data`. Raises ZhenError where it is damaged or names a file outside its folder."""
+def decode(data: bytes, file: Path) -> Journal | None:
+    """The journal in `data`; None where it isn't whole, for then nothing was begun.
+
+    Raises ZhenError where it is none, or names a file outside its folder.
+    """
     digest, _, body = data.partition(b"\n")
     if hashlib.sha256(body).hexdigest().encode() != digest:
-        hint = "remove it and fetch the checkpoint again"
-        raise ZhenError("is damaged", expected="a journal as zhen rename writes it", file=file, hint=hint)
+        return None
     try:
         journal = msgspec.json.decode(body, type=Journal)
     except msgspec.DecodeError as error:
@@ -89,7 +93,9 @@ def decode(data: bytes, file: Path) -> Journal:
 
 def begin(folder: Path, journal: Journal, disk: Disk) -> None:
     """Write the journal down, durably; from here on the rename is finished or taken back, by whoever comes."""
-    _put(folder / JOURNAL, encode(journal), disk)
+    file = folder / JOURNAL
+    disk.create(file, encode(journal), file)
+    disk.sync(file)
     disk.sync(folder)
 
 
@@ -97,32 +103,25 @@ def forward(folder: Path, journal: Journal, disk: Disk) -> None:
     """Bring every file to its new state, durably."""
     for weights in journal.weights:
         file = folder / weights.file
-        state = state_of(weights, file, disk)
-        if state == "shifting":
-            state = _gather(weights, file, disk)
-        if state == "old" and weights.insert:
+        state = _gathered(weights, file, disk)
+        if state in ("old", "torn") and weights.insert:
             disk.insert(file, weights.insert)
-            disk.sync(file)
         if state != "new":
             disk.write(file, 0, weights.new)
-            disk.sync(file)
-    _replace(folder, {small.file: small.new for small in journal.files}, disk)
+    _replace(folder, journal, {small.file: small.new for small in journal.files}, disk)
 
 
 def back(folder: Path, journal: Journal, disk: Disk) -> None:
     """Bring every file to its old state, durably."""
     for weights in journal.weights:
         file = folder / weights.file
-        state = state_of(weights, file, disk)
-        if state == "shifting":
-            state = _gather(weights, file, disk)
+        state = _gathered(weights, file, disk)
+        moved = weights.insert if state in ("headless", "new") else 0
         if state != "old":
-            disk.write(file, weights.insert, weights.old)
-            disk.sync(file)
-            if weights.insert:
-                disk.collapse(file, 0, weights.insert)
-                disk.sync(file)
-    _replace(folder, {small.file: small.old for small in journal.files}, disk)
+            disk.write(file, moved, weights.old)
+        if moved:
+            disk.collapse(file, 0, moved)
+    _replace(folder, journal, {small.file: small.old for small in journal.files}, disk)
 
 
 def end(folder: Path, disk: Disk) -> None:
@@ -162,8 +161,12 @@ def recover(path: Path) -> None:
     with locked(folder):
         if not file.is_symlink() and file.is_file():
             journal = decode(file.read_bytes(), file)
-            settle(folder, journal, Disk())
-            sweep(folder, journal)
+            if journal is None:
+                with suppress(OSError):
+                    file.unlink()
+            else:
+                settle(folder, journal, Disk())
+                sweep(folder, journal)
 
 
 def settle(folder: Path, journal: Journal, disk: Disk) -> None:
@@ -209,48 +212,50 @@ def _why_not(folder: Path, journal: Journal) -> str | None:
 
 
 def state_of(weights: Weights, file: Path, disk: Disk) -> State:
-    """In which of the four states a file is. Raises ZhenError for one that no rename leaves."""
-    size = disk.size(file)
-    if size == weights.size + weights.insert:
-        head = disk.read(file, len(weights.new))
-        if head == weights.new:
+    """In which of the five states a file is. Raises ZhenError for one that no rename leaves."""
+    size, old, new, insert = disk.size(file), weights.old, weights.new, weights.insert
+    if size == weights.size + insert:
+        head = disk.read(file, len(new))
+        if head == new:
             return "new"
-        before = bytes(weights.insert) + weights.old
-        if head == before:
-            return "headless" if weights.insert else "old"
-        if _mixed(head, before, weights.new):
+        if insert and _mixed(head, bytes(insert) + old, new):
             return "headless"
         begin, end = disk.first_hole(file)
-        moved = end - begin == weights.insert or end == size
-        kept = min(begin, len(weights.old))
-        if weights.insert and begin and moved and head[:kept] == weights.old[:kept]:
+        kept = min(begin, len(old))
+        if insert and begin and (end - begin == insert or end == size) and _mixed(head[:kept], old, new[insert:]):
             return "shifting"
-    elif size == weights.size and disk.read(file, len(weights.old)) == weights.old:
-        return "old"
+    if size == weights.size:
+        head = disk.read(file, len(old))
+        if head == old:
+            return "old"
+        if _mixed(head, old, new[insert:]):
+            return "torn"
     found = "missing" if size is None else f"{size} bytes, with a header that is neither the old nor the new one"
     hint = f"restore the file, or remove {JOURNAL} if it is a file of its own"
     raise ZhenError(found, expected="the file as a rename that was cut off leaves it", file=file, hint=hint)
 
 
-def _mixed(head: bytes, before: bytes, new: bytes) -> bool:
-    """Whether each sector of `head` is that of `before` or that of `new`."""
-    if len(head) != len(new):
-        return False
-    return all(
-        head[at : at + SECTOR] in (before[at : at + SECTOR], new[at : at + SECTOR])
-        for at in range(0, len(head), SECTOR)
-    )
+def _mixed(head: bytes, one: bytes, other: bytes) -> bool:
+    """Whether each sector of `head` is that of `one` or that of `other`."""
+    for at in range(0, len(head), SECTOR):
+        end = min(at + SECTOR, len(head))
+        if head[at:end] not in (one[at:end], other[at:end]):
+            return False
+    return True
 
 
-def _gather(weights: Weights, file: Path, disk: Disk) -> State:
-    """Close the gap that a shift of blocks left where it stopped."""
+def _gathered(weights: Weights, file: Path, disk: Disk) -> State:
+    """The state, after the gap that a shift of blocks left where it stopped has been closed."""
+    state = state_of(weights, file, disk)
+    if state != "shifting":
+        return state
     begin, end = disk.first_hole(file)
     if end == weights.size + weights.insert:  # nothing has moved: the gap is the end
         disk.truncate(file, weights.size)
     else:
         disk.collapse(file, begin, weights.insert)
     disk.sync(file)
-    return "old"
+    return state_of(weights, file, disk)
 
 
 def _content(file: Path, disk: Disk) -> bytes | None:
@@ -258,7 +263,8 @@ def _content(file: Path, disk: Disk) -> bytes | None:
     return None if size is None else disk.read(file, size)
 
 
-def _replace(folder: Path, contents: dict[str, bytes | None], disk: Disk) -> None:
+def _replace(folder: Path, journal: Journal, contents: dict[str, bytes | None], disk: Disk) -> None:
+    """Give the small files their contents; sync all files of the journal, and the folder."""
     for name, content in contents.items():
         file = folder / name
         if _content(file, disk) == content:
@@ -266,12 +272,11 @@ def _replace(folder: Path, contents: dict[str, bytes | None], disk: Disk) -> Non
         if content is None:
             disk.remove(file)
         else:
-            _put(file, content, disk)
+            temporary = temporary_name(file)
+            disk.create(temporary, content, file)
+            disk.replace(temporary, file)
+    for name in [weights.file for weights in journal.weights] + [
+        name for name in contents if contents[name] is not None
+    ]:
+        disk.sync(folder / name)
     disk.sync(folder)
-
-
-def _put(file: Path, content: bytes, disk: Disk) -> None:
-    temporary = temporary_name(file)
-    disk.create(temporary, content, file)
-    disk.sync(temporary)
-    disk.replace(temporary, file)

@@ -217,3 +217,18 @@ def test_too_little_text_is_said(tmp_path: Path) -> None:
     checkpoint = stored(tmp_path, model, renamed(model))
     with pytest.raises(ZhenError, match="text to judge the maps by"):
         TextLosses(checkpoint, Letters(), ["abc"])
+
+
+def test_what_is_given_leaves_only_maps_that_agree(tmp_path: Path) -> None:
+    model = fresh()
+    right = renamed(model)
+    given = {right[f"model.layers.0.{part}.weight"]: f"model.layers.0.{part}.weight" for part in GIVEN}
+    given[right["lm_head.weight"]] = "lm_head.weight"
+    found = infer(stored(tmp_path, model, right), given=given)
+    assert found.certain
+    assert found.maps == [{theirs: llama for llama, theirs in right.items()}]
+    with pytest.raises(ZhenError, match="what the shapes allow"):
+        infer(open_checkpoint(tmp_path), given={right["model.norm.weight"]: "lm_head.weight"})
+
+
+GIVEN = ("self_attn.q_proj", "self_attn.k_proj", "mlp.gate_proj", "input_layernorm")

@@ -15,7 +15,7 @@ from zhen.checkpoint.copying import copy_checkpoint
 from zhen.checkpoint.disk import Disk, block_bytes, can_insert, locked, refuse_open_elsewhere
 from zhen.checkpoint.proof import hash_tensors
 from zhen.checkpoint.reader import folder_of_index
-from zhen.checkpoint.renaming import BLOCK, Plan, plan_rename
+from zhen.checkpoint.renaming import BLOCK, Plan, Witness, plan_rename
 from zhen.checkpoint.safetensors import TensorInfo, read_header
 from zhen.checkpoint.stored import readable
 from zhen.errors import ZhenError
@@ -66,6 +66,8 @@ class Wanted(NamedTuple):
     verify: bool = True
     force: bool = False
     dry_run: bool = False
+    witness: Witness | None = None
+    """What may tell an unknown naming beside names and shapes: the loss on a text."""
 
 
 def rename_checkpoint(
@@ -95,7 +97,7 @@ def _in_place(path: Path, folder: Path, wanted: Wanted, report: Report, disk: Di
     journal.recover(folder)
     with locked(folder):
         block = max(BLOCK, block_bytes(folder))
-        plan = plan_rename(path, wanted.target, wanted.maps, block)
+        plan = plan_rename(path, wanted.target, wanted.maps, block, wanted.witness)
         _refuse_in_place(plan, wanted.force)
         if wanted.dry_run:
             return _answer(plan, plan.folder, wanted, started)
@@ -115,7 +117,7 @@ def _in_place(path: Path, folder: Path, wanted: Wanted, report: Report, disk: Di
 
 
 def _copied(path: Path, folder: Path, wanted: Wanted, report: Report, disk: Disk, started: float) -> Renamed:
-    plan = plan_rename(path, wanted.target, wanted.maps)
+    plan = plan_rename(path, wanted.target, wanted.maps, witness=wanted.witness)
     name = f"{path.stem if plan.alone else folder.name}-{wanted.target}"
     out = (wanted.out or (folder / name if plan.alone else folder.with_name(name))).absolute()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -246,7 +248,7 @@ def _answer(
         renamed={old: new for old, new in plan.renamed.items() if old != new},
         files=sorted([*plan.companions.changed, *record]),
         left_out=plan.companions.removed if left is None else left,
-        notes=plan.companions.notes,
+        notes=plan.evidence + plan.companions.notes,
         in_place=wanted.in_place,
         dry_run=not done,
         bytes_copied=plan.data_bytes if done and not wanted.in_place else 0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,11 +13,17 @@ from zhen.checkpoint.companions import MADE_FOR, TOKENIZER_CONFIG, Companions, c
 from zhen.checkpoint.reader import INDEX, folder_of_index, open_checkpoint, weights
 from zhen.checkpoint.safetensors import HEADER_LIMIT, Header, read_header
 from zhen.checkpoint.stored import Checkpoint
+from zhen.checkpoint.templates import templates
+from zhen.checkpoint.unknown import Inference, Losses, infer, short
 from zhen.errors import ZhenError, did_you_mean
 
 BLOCK = 4096
 """Bytes by which a header grows, so that the tensors keep their place in a block, as a file system can share them; the
 smallest multiple of the file system's own block in place."""
+
+
+Witness = Callable[[Checkpoint], Losses]
+"""Makes of an open checkpoint what tells its maps apart by the loss on a text."""
 
 
 class Rewrite(NamedTuple):
@@ -39,6 +45,8 @@ class Plan(NamedTuple):
     renamed: dict[str, str]
     rewrites: list[Rewrite]
     companions: Companions
+    evidence: list[str]
+    """What an unknown naming was told by."""
 
     @property
     def data_bytes(self) -> int:
@@ -51,8 +59,11 @@ class Plan(NamedTuple):
         return [rewrite for rewrite in self.rewrites if rewrite.old != rewrite.new]
 
 
-def plan_rename(path: Path, target: str, maps: Sequence[tuple[str, str]] = (), block: int = BLOCK) -> Plan:
-    """Work out how the checkpoint at `path` gets `target`'s names. `maps` are (old, new), N for the layer's number.
+def plan_rename(
+    path: Path, target: str, maps: Sequence[tuple[str, str]] = (), block: int = BLOCK, witness: Witness | None = None
+) -> Plan:
+    """Work out how the checkpoint at `path` gets `target`'s names. `maps` are (old, new), N for the layer's number;
+    `witness` gives what may tell an unknown naming beside names and shapes.
 
     Raises ZhenError for weights that aren't safetensors, names that can't be told, and where nothing would change.
     """
@@ -65,10 +76,10 @@ def plan_rename(path: Path, target: str, maps: Sequence[tuple[str, str]] = (), b
     if checkpoint.kind != "safetensors":
         hint = f"zhen convert {path} --to {target}"
         raise ZhenError(f"{checkpoint.kind} weights", expected="safetensors", file=path, hint=hint)
-    source, renamed = name_map(checkpoint, target, maps)
+    source, renamed, evidence = name_map(checkpoint, target, maps, witness)
     beside = Companions({}, {}, []) if alone else companions(checkpoint.folder, target, renamed)
     rewrites = [_rewrite(file, renamed, block) for file in checkpoint.files]
-    plan = Plan(checkpoint.folder, alone, source, target, renamed, rewrites, beside)
+    plan = Plan(checkpoint.folder, alone, source, target, renamed, rewrites, beside, evidence)
     if not (plan.changed or beside.changed):
         raise ZhenError(f"has {target}'s names already", file=path, hint="there is nothing to rename")
     return plan
@@ -83,27 +94,71 @@ def _is_whole(file: Path) -> bool:
     return bool(there) and [path.name for path in weights(folder)] == [file.name]
 
 
-def name_map(checkpoint: Checkpoint, target: str, maps: Sequence[tuple[str, str]]) -> tuple[str, dict[str, str]]:
-    """(naming scheme now, old name -> new name of every tensor). Raises ZhenError listing names that can't be told."""
+def name_map(
+    checkpoint: Checkpoint, target: str, maps: Sequence[tuple[str, str]], witness: Witness | None = None
+) -> tuple[str, dict[str, str], list[str]]:
+    """(naming scheme now, old name -> new name of every tensor, what an unknown naming was told by).
+
+    Raises ZhenError listing names that can't be told.
+    """
     stored = list(checkpoint.tensors)
-    by_hand = _by_hand(stored, maps)
+    by_hand = _by_hand(checkpoint, maps)
     rest = [name for name in stored if name not in by_hand]
     source = names.detect(rest) if rest else names.UNKNOWN
-    if source == names.UNKNOWN and any(not names.SKIPPED.fullmatch(name) for name in rest):
-        raise _unknown(rest, checkpoint.folder)
-    constants = {name: name for name in rest}
-    renamed = by_hand | (names.rename(rest, source, target) if source != names.UNKNOWN else constants)
+    evidence: list[str] = []
+    if source != names.UNKNOWN:
+        renamed = by_hand | names.rename(rest, source, target)
+    elif all(names.SKIPPED.fullmatch(name) for name in rest):
+        renamed = by_hand | {name: name for name in rest}
+    else:
+        found = _inferred(checkpoint, rest, by_hand, witness)
+        llama = found.maps[0]
+        renamed = dict(zip(llama, names.rename(llama.values(), "llama", target).values(), strict=True))
+        evidence = [f"{each.by}: {each.text}" for each in found.evidence]
     if twice := _twice(renamed):
         raise ZhenError(f"{' and '.join(twice)} would both be {renamed[twice[0]]!r}", file=checkpoint.folder)
     if lost := names.unmapped(renamed.values(), target):
-        found = f"{len(lost)} names that {target} doesn't have: {_listed(lost)}"
-        raise ZhenError(found, expected=f"names of {target}", place="--map")
-    return source, {name: renamed[name] for name in stored}
+        found_names = f"{len(lost)} names that {target} doesn't have: {_listed(lost)}"
+        raise ZhenError(found_names, expected=f"names of {target}", place="--map")
+    return source, {name: renamed[name] for name in stored}, evidence
 
 
-def _by_hand(stored: Sequence[str], maps: Sequence[tuple[str, str]]) -> dict[str, str]:
+def _inferred(
+    checkpoint: Checkpoint, rest: Sequence[str], given: Mapping[str, str], witness: Witness | None
+) -> Inference:
+    """What an unknown naming means, if that is certain. Raises ZhenError with what is open, or what doesn't fit."""
+    try:
+        found = infer(checkpoint, witness(checkpoint) if witness else None, given)
+    except ZhenError as error:
+        raise _unknown(rest, checkpoint.folder, error) from error
+    if not found.certain:
+        raise _open(found, checkpoint.folder, asked=witness is not None)
+    return found
+
+
+def _open(found: Inference, folder: Path, asked: bool) -> ZhenError:
+    """What is to be said where several maps remain."""
+    said = "; ".join(each.text for each in found.evidence)
+    if found.remaining <= len(found.choices):
+        maps = [", ".join(f"{old} is {short(new)}" for old, new in each.items()) for each in found.choices]
+        left = ". ".join(f"({at}) {each}" for at, each in enumerate(maps, 1))
+    else:
+        left = "; ".join(found.open)
+    old, new = next(iter(found.choices[0].items()))
+    hint = f"say it, for example --map {old}={new}" + (
+        "" if asked else "; or let the model tell by its loss: --text FILE"
+    )
+    return ZhenError(f"{found.remaining} maps fit the naming: {left}", expected=f"one ({said})", file=folder, hint=hint)
+
+
+def _by_hand(checkpoint: Checkpoint, maps: Sequence[tuple[str, str]]) -> dict[str, str]:
+    stored = list(checkpoint.tensors)
+    parts = {part.name: part for part in templates({name: each.shape for name, each in checkpoint.tensors.items()})[0]}
     found: dict[str, str] = {}
     for old, new in maps:
+        if old in parts and new.count(".N.") == 1:
+            found |= {name: new.replace(".N.", f".{at}.") for at, name in enumerate(parts[old].members)}
+            continue
         if old.count(".N.") != new.count(".N.") or old.count(".N.") > 1:
             raise ZhenError(
                 f"{old}={new}", expected="OLD=NEW, with N for the layer's number on both sides", place="--map"
@@ -118,11 +173,11 @@ def _by_hand(stored: Sequence[str], maps: Sequence[tuple[str, str]]) -> dict[str
     return found
 
 
-def _unknown(rest: Sequence[str], folder: Path) -> ZhenError:
+def _unknown(rest: Sequence[str], folder: Path, why: ZhenError) -> ZhenError:
     shapes = list(dict.fromkeys(names.numbered(name)[0] or name for name in rest))
     known = frozenset[str]().union(*(names.known(scheme) for scheme in names.SCHEMES))
     foreign = [shape for shape in shapes if shape not in known] or shapes
-    found = f"naming of {len(rest)} tensors is unknown: {_listed(foreign)}"
+    found = f"naming of {len(rest)} tensors is unknown ({_listed(foreign)}), and {why.found}"
     hint = f"say what they are: --map {foreign[0]}=NAME, N for the layer's number"
     return ZhenError(found, expected="one of " + ", ".join(names.SCHEMES), file=folder, hint=hint)
 

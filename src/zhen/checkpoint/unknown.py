@@ -58,6 +58,8 @@ class Inference(msgspec.Struct, frozen=True, kw_only=True):
     evidence: list[Evidence]
     open: list[str]
     """Choices that nothing decided: "gate_proj or up_proj: a.N.x, a.N.y"."""
+    choices: list[dict[str, str]]
+    """Of each of `maps` what is open: template -> LLaMA's name, N for the layer's number in both."""
 
 
 class Shapes(NamedTuple):
@@ -68,15 +70,18 @@ class Shapes(NamedTuple):
     layers: int
 
 
-def infer(checkpoint: Checkpoint, losses: Losses | None = None) -> Inference:
+def infer(checkpoint: Checkpoint, losses: Losses | None = None, given: Mapping[str, str] | None = None) -> Inference:
     """What the tensors of `checkpoint` are, by templates, shapes, config, the words in the names and, where `losses` is
-    given, by the loss on text under each map that fits and by the weights.
+    given, by the loss on text under each map that fits and by the weights. `given`: LLaMA's names of tensors that are
+    known.
 
     Words may lie, so the loss is asked about all maps that fit and must agree. The norms change places with little
     loss, so the weights must agree with it. Raises ZhenError, with the tensors listed, where they can't be a LLaMA
     decoder's under other names.
     """
     found = by_shapes(checkpoint)
+    if given:
+        found = _with(found, given, checkpoint)
     maps, words = by_words(found.maps)
     evidence = [Evidence("shape", _said(found)), *words]
     if losses is not None:
@@ -94,8 +99,20 @@ def infer(checkpoint: Checkpoint, losses: Losses | None = None) -> Inference:
         maps=[full_map(each, found.by_name) for each in maps[:SHOWN]],
         remaining=len(maps),
         evidence=evidence,
-        open=_open(maps),
+        open=[f"{' or '.join(map(short, roles))}: {', '.join(names)}" for roles, names in _choices(maps)],
+        choices=[{each[role]: role for roles, _ in _choices(maps) for role in roles} for each in maps[:SHOWN]],
     )
+
+
+def _with(found: Shapes, given: Mapping[str, str], checkpoint: Checkpoint) -> Shapes:
+    """The maps under which the tensors in `given` are what it says."""
+    template = {member: each.name for each in found.by_name.values() for member in each.members}
+    wanted = {_LAYERED.sub(r"\1.N.", llama): template[name] for name, llama in given.items() if name in template}
+    maps = [each for each in found.maps if all(each.get(role) == name for role, name in wanted.items())]
+    if not maps:
+        listed = ", ".join(f"{name} is {role}" for role, name in wanted.items())
+        raise ZhenError(listed, expected="what the shapes allow", file=checkpoint.folder, place="--map")
+    return found._replace(maps=maps)
 
 
 def _confirmed(maps: Sequence[Map], balance: Balance) -> tuple[list[Map], str]:
@@ -181,6 +198,7 @@ def _matrices(parts: Sequence[Template], width: int, config: Mapping[str, Any]) 
         yield {llama: each.name for llama, each in zip(_MATRICES, order, strict=True)}
 
 
+_LAYERED = re.compile(r"^(model\.layers)\.\d+\.")
 _WORD = re.compile(r"[A-Z]?[a-z\d]+|[A-Z\d]+")
 _WORDS: dict[str, frozenset[str]] = {
     _Q: frozenset({"q", "query", "wq", "queries"}),
@@ -236,10 +254,6 @@ def _choices(maps: Sequence[Map]) -> list[tuple[list[str], list[str]]]:
 def short(role: str) -> str:
     """The telling part of LLaMA's name."""
     return role.removesuffix(".weight").rsplit(".", 1)[-1]
-
-
-def _open(maps: Sequence[Map]) -> list[str]:
-    return [f"{' or '.join(map(short, roles))}: {', '.join(names)}" for roles, names in _choices(maps)]
 
 
 def _said(found: Shapes) -> str:

@@ -10,6 +10,9 @@ import typer
 
 from zhen.checkpoint.provenance import step_of
 from zhen.checkpoint.rename import Renamed, Wanted, rename_checkpoint
+from zhen.checkpoint.renaming import Witness
+from zhen.checkpoint.stored import Checkpoint
+from zhen.checkpoint.unknown import Losses
 from zhen.cli.app import print_json
 from zhen.console import Line, duration, out, say, size, table, visible
 from zhen.errors import ZhenError
@@ -27,6 +30,10 @@ def command(
     maps: Annotated[
         list[str] | None,
         typer.Option("--map", help="OLD=NEW, N for the layer's number; may be repeated.", show_default=False),
+    ] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option("--text", help="A text file by which the model may tell an unknown naming.", show_default=False),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Don't hash the tensors before and after.")] = False,
@@ -47,6 +54,7 @@ def command(
         verify=not no_verify,
         force=force,
         dry_run=dry_run,
+        witness=_witness(text) if text else None,
     )
     line = Line("rename")
     try:
@@ -57,6 +65,22 @@ def command(
         print_json(msgspec.to_builtins(done))
         return
     _show(done)
+
+
+def _witness(text: Path) -> Witness:
+    """The loss on a text file, under the checkpoint's own tokenizer; torch is loaded only if the naming is unknown."""
+
+    def losses(checkpoint: Checkpoint) -> Losses:
+        from zhen.checkpoint.by_loss import TextLosses
+        from zhen.tokenizer.load import load_tokenizer
+
+        try:
+            documents = text.read_text(encoding="utf-8").split("\n\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ZhenError(str(error), expected="a text file in UTF-8", file=text, place="--text") from error
+        return TextLosses(checkpoint, load_tokenizer(checkpoint.folder), documents)
+
+    return losses
 
 
 def _pair(item: str) -> tuple[str, str]:

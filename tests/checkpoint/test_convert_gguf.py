@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import math
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gguf
+import msgspec
 import numpy as np
 import pytest
 import sentencepiece
@@ -27,8 +30,10 @@ from zhen.checkpoint.gguf import open_gguf
 from zhen.checkpoint.gguf_header import read_gguf_header
 from zhen.checkpoint.gguf_metadata import rope_factors
 from zhen.checkpoint.tokenizer_files import CUTS
+from zhen.checkpoint.writer import write_sharded
 from zhen.errors import ZhenError
 from zhen.model.config import ModelConfig, RopeScaling, from_config_json, to_config_json
+from zhen.model.size import shapes
 
 TEXTS = ["The river runs to the sea.", "今天天气很好，我们去看海。", "def f(x):\n    return x ** 2  # naïve café 🙂"]
 CONFIG = ModelConfig(
@@ -459,3 +464,33 @@ def continued(llama_cpp: Any, file: Path, text: str, count: int) -> tuple[list[i
     model = llama_cpp.Llama(str(file), n_ctx=64, n_threads=1, verbose=False)
     ids = model.tokenize(text.encode(), add_bos=True, special=False)
     return ids, list(itertools.islice(model.generate(ids, temp=0.0, top_k=1, repeat_penalty=1.0), count))
+
+
+@pytest.mark.parametrize("pre", ["gpt-2", "llama-bpe", "smaug-bpe", "qwen2"])
+def test_llama_cpp_cuts_text_as_byte_level_tokenizers_do(
+    pre: str, llama_cpp: Any, make: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = make(tokenizer=False)
+    theirs = byte_level(pre, source)
+    convert(source, tmp_path / "m.gguf", "gguf")
+    model = llama_cpp.Llama(str(tmp_path / "m.gguf"), vocab_only=True, verbose=False)
+    for text in [*TEXTS, "don't  stop   at 12345 ; ok\n\n  yes\t 你好，世界 100%"]:
+        assert model.tokenize(text.encode(), add_bos=True, special=True) == theirs.encode(text).ids
+
+
+@pytest.mark.parametrize("name", ["llama", "yi-1.5", "falcon"])
+def test_llama_cpp_cuts_text_as_published_tokenizers_do(
+    name: str, llama_cpp: Any, shared_data: Path, tmp_path: Path
+) -> None:
+    folder = shared_data / "tokenizers" / name
+    theirs = Tokenizers.from_file(str(folder / "tokenizer.json"))
+    rows = theirs.get_vocab_size()
+    config = msgspec.structs.replace(CONFIG, vocab_size=rows, hidden_size=8, head_dim=2, intermediate_size=8)
+    tensors = [(key, "F16", shape, bytes(2 * math.prod(shape))) for key, shape in shapes(config).items()]
+    shutil.copytree(folder, tmp_path / "source")
+    write_sharded(tmp_path / "source", tensors, 10**9)
+    (tmp_path / "source" / "config.json").write_text(json.dumps(to_config_json(config, "float16")))
+    convert(tmp_path / "source", tmp_path / "m.gguf", "gguf")
+    model = llama_cpp.Llama(str(tmp_path / "m.gguf"), vocab_only=True, verbose=False)
+    for text in [*TEXTS, "don't  stop   at 12345 ; ok\n\n  yes\t 你好，世界 100%"]:
+        assert model.tokenize(text.encode(), add_bos=True, special=True) == theirs.encode(text).ids

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,9 +25,14 @@ SMALL = ("sampleweb.people=20", "sampleweb.pages=600", "data.held_out_bytes=10_0
 SEEDS = (1, 2, 3, 4, 5)
 
 
-def take(folder: Path, stages: Sequence[str], sets: Sequence[str]) -> dict[str, Record]:
-    """What `zhen run recipes/tiny.toml STAGES --set …` does, in this process."""
+def _take(folder: Path, stages: Sequence[str], sets: Sequence[str]) -> dict[str, Record]:
     return Run(load_recipe(TINY, sets), folder, command=["zhen", "run"], workers=1, ray=None).take(stages)
+
+
+@pytest.fixture(scope="session")
+def take() -> Callable[[Path, Sequence[str], Sequence[str]], dict[str, Record]]:
+    """`take(folder, stages, sets)`: what `zhen run recipes/tiny.toml STAGES --set …` does, in this process."""
+    return _take
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ def all_seeds(tmp_path_factory: pytest.TempPathFactory) -> list[Seeded]:
     base = tmp_path_factory.mktemp("seeds")
     made = [Seeded(seed, base / str(seed)) for seed in SEEDS]
     for each in made:
-        take(each.folder, ["shards"], [*SMALL, f"run.seed={each.seed}"])
+        _take(each.folder, ["shards"], [*SMALL, f"run.seed={each.seed}"])
     return made
 
 

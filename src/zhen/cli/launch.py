@@ -14,10 +14,12 @@ QUIET = {
     "DO_NOT_TRACK": "1",
     "GRADIO_ANALYTICS_ENABLED": "False",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "PYDANTIC_DISABLE_PLUGINS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TOKENIZERS_PARALLELISM": "false",
 }
-"""Nothing calls home, nothing writes into the live line."""
+"""Nothing calls home, nothing writes into the live line; the parser of arguments doesn't search all that is installed
+for plugins, which takes as long as a short verb."""
 
 ALLOCATORS = ("tcmalloc_minimal", "tcmalloc", "jemalloc")
 

@@ -85,6 +85,12 @@ def test_what_departs_is_refused_with_all_of_it(config: dict[str, Any], messages
         assert any(text in error.text() for error in errors)
 
 
+def test_gguf_of_another_architecture_is_refused() -> None:
+    assert config_of(INTERNLM2_7B | {"model_type": "llama"}, "gguf").hidden_size == 4096
+    with pytest.raises(ZhenError, match="architecture: 'internlm2'"):
+        config_of(INTERNLM2_7B, "gguf")
+
+
 def test_qwens_gate_and_up_have_half_of_its_width_each(shared_data: Path) -> None:
     config = json.loads((shared_data / "models" / "qwen-72b" / "config.json").read_text())
     made = config_of(config, "qwen")

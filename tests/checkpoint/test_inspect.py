@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
 from zhen.checkpoint.inspect import Summary, inspect_checkpoint
-from zhen.checkpoint.names import rename
+from zhen.checkpoint.names import SKIPPED, rename
 from zhen.checkpoint.reader import open_checkpoint
 from zhen.errors import ZhenError
 from zhen.model.config import PRESETS, to_config_json
@@ -72,6 +74,35 @@ def test_published_models_are_told_apart(name: str, shared_data: Path) -> None:
     assert any("weights are missing" in note for note in s.notes)
     assert bool(s.remote_code) == (name in ("baichuan2-13b-chat", "qwen-72b"))
     assert bool(s.unmapped) == (name in ("falcon-180b-chat", "qwen-72b", "wizardlm-2-8x22b"))
+
+
+@pytest.mark.parametrize(
+    ("name", "lost", "constants"),
+    [
+        ("falcon-180b-chat", 80 * 3 + 1, 0),  # two LayerNorm biases and an ungated matrix a layer, the last norm's bias
+        ("qwen-72b", 80, 0),  # a bias a layer
+        ("wizardlm-2-8x22b", 56 * (8 * 3 + 1), 0),  # eight experts of three matrices and their gate a layer
+        ("open-llama-zh-en-3b", 0, 26),
+        ("baichuan2-13b-chat", 0, 0),
+    ],
+)
+def test_every_tensor_of_an_index_has_a_place_or_is_listed(
+    name: str, lost: int, constants: int, shared_data: Path
+) -> None:
+    folder = shared_data / "models" / name
+    index = json.loads(next(folder.glob("*.index.json")).read_text())["weight_map"]
+    s = inspect_checkpoint(folder)
+    assert len(s.unmapped) == lost
+    assert set(s.unmapped) <= set(index)
+    assert s.tensors == len(index)
+    assert len([name for name in index if SKIPPED.fullmatch(name)]) == constants
+
+
+def test_the_page_of_published_models_is_what_the_script_prints(shared_data: Path) -> None:
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, root / "benchmarks" / "models.py", shared_data / "models"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == (root / "docs" / "results" / "models.md").read_text()
 
 
 @pytest.mark.parametrize(("name", "width"), [("llama-2-7b-chat", 2), ("internlm-20b", 2), ("yi-1.5-6b-slerp", 2)])

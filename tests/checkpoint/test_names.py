@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,3 +101,15 @@ def test_an_unknown_scheme_is_refused() -> None:
     with pytest.raises(ZhenError, match="mata") as raised:
         rename([], "mata", "llama")
     assert "meta" in str(raised.value.hint)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_page_of_names_lists_every_name(scheme: str) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "names.md").read_text()
+    section = page.partition(f"\n### {scheme}\n")[2].partition("\n### ")[0]
+    assert f"Rotary: {SCHEMES[scheme].rotary}." in section
+    for llama, place in SCHEMES[scheme].places.items():
+        line = next((line for line in section.splitlines() if f"| `{llama}`" in line or f"`{llama}`," in line), "")
+        rule = f" ({place.rule})" if place.rule else ""
+        assert f"`{place.name}`{rule} |" in section if place != (llama, None) else not line
+    assert all(f"`{other}`" in section for other in SCHEMES[scheme].others)

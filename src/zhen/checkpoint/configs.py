@@ -97,6 +97,12 @@ def config_of(config: Mapping[str, Any], scheme: str, file: str | PathLike[str] 
     scheme_of(scheme)
     wrong = all_differences(config, tensors=True)
     errors = [ZhenError(item.found, expected=item.expected, file=file, place=item.place) for item in wrong]
+    if scheme == "gguf" and config.get("model_type") not in ("llama", None):
+        # other architectures have their rows of q and k in other orders, and keys of their own
+        kind = repr(config["model_type"])
+        errors.append(
+            ZhenError(kind, expected="'llama', the order of whose rows is known", file=file, place="architecture")
+        )
     if errors:
         raise errors[0] if len(errors) == 1 else ManyErrors(errors)
     return from_config_json({**plain(config), "model_type": "llama", "architectures": []}, file)

@@ -16,7 +16,7 @@ from transformers import AutoConfig, LlamaConfig
 import zhen.checkpoint.rename as rename_module
 from zhen.audit.checks import audit_checkpoint
 from zhen.checkpoint import journal
-from zhen.checkpoint.disk import Disk, can_insert, locked
+from zhen.checkpoint.disk import _INSERT, Disk, _fallocate, can_insert, locked
 from zhen.checkpoint.journal import JOURNAL
 from zhen.checkpoint.proof import hash_tensors
 from zhen.checkpoint.reader import open_checkpoint
@@ -431,3 +431,28 @@ def test_json_has_the_keys_of_the_contract(
     assert {"renamed", "bytes_copied", "seconds", "verified"} <= made.keys()
     assert made["verified"] is True
     assert made["renamed"]["model.layers.0.ln1.weight"] == "model.layers.0.input_layernorm.weight"
+
+
+@pytest.mark.usefixtures("inserts")
+@pytest.mark.parametrize("place", [1, 2, 5, -1])
+def test_blocks_that_stopped_half_way_are_gathered_on_a_real_disk(
+    tmp_path: Path, write_yi: WriteYi, place: int
+) -> None:
+    folder = write_yi(tmp_path / "yi", layers=40, dtype="F32", shard_bytes=10**9)
+    renamed(folder, verify=False)
+    file = folder / "model.safetensors"
+    size = file.stat().st_size
+    cut_off(folder, "create")
+    if place < 0:  # longer already, and no block has moved
+        os.truncate(file, size + grown(folder))
+    else:
+        _fallocate(file, _INSERT, place * BLOCK, grown(folder))
+    open_checkpoint(folder)
+    assert contents(folder) == contents(tmp_path / "yi-llama")
+
+
+def grown(folder: Path) -> int:
+    """Bytes by which the journal says that the weights grow."""
+    steps = journal.decode((folder / JOURNAL).read_bytes(), folder / JOURNAL)
+    assert steps is not None
+    return steps.weights[0].insert

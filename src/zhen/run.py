@@ -46,7 +46,7 @@ STAGES = (
     Stage("sampleweb", 5, ("sampleweb", "run.seed"), (), "zhen.sampleweb.stage:make"),
     Stage(
         "data.scan",
-        7,
+        8,
         ("data.sources", "data.extract", "data.contamination.against", "data.contamination.columns"),
         ("sampleweb/crawl", "sampleweb/tasks"),
         "zhen.data.stage:scan",

@@ -35,7 +35,8 @@ PLANTED = {
     "spins on the slots of the casino. It is a good place for betting and has a bonus for all.",
     "lures": "县里的一家工厂昨天发生火灾，没有人受伤，原因还在调查之中。澳门老虎机官网提醒您：有关部门已经到了现场。",
     "bare-lines": "\n".join(
-        f"{place}营业执照办理流程和所需要的材料" for place in ("北京", "上海", "广州", "成都", "重庆", "南京")
+        f"{place}营业执照办理流程和所需要的材料"
+        for place in ("北京", "上海", "广州", "成都", "重庆", "南京", "武汉", "杭州")
     ),
     "duplicate-line-characters": "The baker of the old town is known for its bread.\n" * 8,
     "duplicated-10-grams": "The baker of the old town in the hills is known to all of us for the bread that he makes. "

@@ -39,7 +39,7 @@ PIECES = (
     *("\n", "\n\n", ". ", ".", "? ", "! ", ".\n", '."\n', "汉", "字", "的", "。", "！", "？”", "，", "(", ")", "\n- "),
     *(
         "lorem ipsum dolor",
-        "\n一行没有标点的标题及关键词\n",
+        "\n一行没有标点的标题及关键词\n" * 5,
         "JavaScript is off.",
         "We use cookies here.",
         "the cat of the cat ",

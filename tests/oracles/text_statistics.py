@@ -108,7 +108,7 @@ def statistics(text: str) -> dict[str, float]:
         "ended_lines": sum(line.endswith(tuple(".?!。！？．")) for line in full) / max(len(full), 1),
         "short_lines": sum(len(line) <= 30 for line in full) / max(len(full), 1),
         "line_ends": text.count("\n") / max(len(words), 1),
-        "bare_lines": sum(map(len, bare)) / max(sum(len(line.strip()) for line in full), 1) if len(full) >= 5 else 0.0,
+        "bare_lines": sum(map(len, bare)) / max(sum(len(line.strip()) for line in full), 1) if len(bare) >= 8 else 0.0,
     }
     for n in (2, 3, 4):
         found[f"top_{n}_grams"] = top(words, n) / size

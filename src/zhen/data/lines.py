@@ -12,8 +12,8 @@ from zhen.data.words import BLANK, END, WIDE_END, WORD, flag_of, kernel, sentenc
 SHORT_LINE = 30
 """FineWeb: characters of a short line."""
 
-FEW_LINES = 5
-"""A text of fewer lines is no list."""
+FEW_LINES = 8
+"""A text with fewer bare lines is no list: laws and poems have a few in front."""
 
 VERSE = 12
 """Characters of a line that is longer than most lines of songs and poems, which need no marks."""
@@ -172,9 +172,9 @@ def is_bare(codes, begin, end, table):
 def line_statistics(codes, begin, end, table, out):
     """float64[11] into `out`: the four of `c4_line`; shares of all lines that begin with a bullet and end in an
     ellipsis; shares of the lines that are not blank that end a sentence, are short, only announce more; line ends;
-    the share of characters in lines that are bare (`is_bare`) and no verse, 0 where there are few lines."""
+    the share of characters in lines that are bare (`is_bare`) and no verse, 0 where they are few."""
     out[:] = 0.0
-    lines, full, bare, visible, place = 0, 0, 0, 0, begin
+    lines, full, bare, listed, visible, place = 0, 0, 0, 0, 0, begin
     while place < end:
         stop = place
         while stop < end and codes[stop] != 10:
@@ -189,7 +189,9 @@ def line_statistics(codes, begin, end, table, out):
         if left < right:
             full += 1
             visible += right - left
-            bare += right - left if right - left >= VERSE and is_bare(codes, left, right, table) else 0
+            if right - left >= VERSE and is_bare(codes, left, right, table):
+                bare += right - left
+                listed += 1
             out[4] += codes[left] == 0x2022 or codes[left] == 45
             last = codes[right - 1]
             dots = right - left >= 3 and last == 46 and codes[right - 2] == 46 and codes[right - 3] == 46
@@ -203,4 +205,4 @@ def line_statistics(codes, begin, end, table, out):
         out[column] /= max(lines, 1)
     for column in range(6, 9):
         out[column] /= max(full, 1)
-    out[10] = bare / visible if full >= FEW_LINES else 0.0
+    out[10] = bare / visible if listed >= FEW_LINES else 0.0

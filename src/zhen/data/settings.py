@@ -86,7 +86,7 @@ class RulesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Greatest number, per word, of names of gambling sites with a way into them (`data/terms.py`)."""
     max_bare_lines: Share | None = None
     """Greatest share of the characters in lines (of 12 characters and more) without a mark of a sentence, table or
-    code, in texts of five lines and more."""
+    code, in texts with eight such lines and more."""
     max_duplicate_lines: Share | None = None
     """Greatest share of the lines that repeat an earlier line."""
     max_duplicate_line_characters: Share | None = None

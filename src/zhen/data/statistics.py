@@ -69,7 +69,7 @@ COLUMNS = (
     "bare_lines",
     "lures",
 )
-"""In the order of the pass. What each is, and its unit: `rules.RULES`."""
+"""In the order of the pass; `rules.RULES` says what each is, and its unit."""
 
 _WORDS, _REPETITION, _PIECES, _LINES, _LURES = 0, 11, 22, 26, 37
 

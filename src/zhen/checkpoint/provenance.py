@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import importlib.metadata
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
+from zhen.checkpoint import license as licences
 from zhen.checkpoint import names, strictjson
 from zhen.errors import ZhenError
 from zhen.formats.files import sha256_file
 
 RECORD = "zhen-record.json"
 
-_LICENSE_FILES = re.compile(r"(licen[cs]e|notice|copying)([._-].*)?", re.IGNORECASE)
-_FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---\s*$", re.DOTALL | re.MULTILINE)
-_STATED = re.compile(r"^license:[ \t]*([\w.\-]{1,60})[ \t]*$", re.MULTILINE)
-_CARD_BYTES = 1 << 20
 _STEPS = 20
 """Renames that a record lists; of more, the first ones are forgotten."""
 
@@ -139,15 +134,5 @@ def encode(record: Provenance) -> bytes:
 
 
 def _license(folder: Path) -> License:
-    files = sorted(path for path in folder.iterdir() if _LICENSE_FILES.fullmatch(path.name) and path.is_file())
-    return License(stated=_stated(folder / "README.md"), files={path.name: sha256_file(path).sha256 for path in files})
-
-
-def _stated(card: Path) -> str | None:
-    if not card.is_file():
-        return None
-    with card.open("rb") as file:
-        text = file.read(_CARD_BYTES).decode("utf-8", "replace")
-    head: Any = _FRONT_MATTER.search(text)
-    found = _STATED.search(head[1]) if head else None
-    return found[1] if found else None
+    files = {path.name: sha256_file(path).sha256 for path in licences.files(folder)}
+    return License(stated=licences.stated(folder), files=files)

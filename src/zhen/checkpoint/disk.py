@@ -17,6 +17,9 @@ from zhen.formats.files import temporary_name
 _COLLAPSE, _INSERT = 0x08, 0x20  # linux/falloc.h
 _F_SETSIG, _SIGURG = 10, 23  # told of a broken lease by a signal that is ignored unless asked for
 
+_NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+"""How file systems over a network say that folders can't be locked; there a rename in place can't insert, either."""
+
 UNABLE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 """How file systems say that they can't insert a range, or not one of that length."""
 
@@ -144,6 +147,9 @@ def locked(folder: Path) -> Iterator[None]:
         except BlockingIOError as error:
             hint = "wait for it to end"
             raise ZhenError("is being renamed by another process", file=folder, hint=hint) from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
         yield
     finally:
         os.close(handle)

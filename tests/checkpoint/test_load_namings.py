@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
 
+from zhen.checkpoint.convert import Wanted, convert_checkpoint
 from zhen.checkpoint.fused import from_llama
 from zhen.checkpoint.load import load_model, save_model
 from zhen.checkpoint.reader import open_checkpoint
@@ -86,3 +88,27 @@ def test_biases_are_not_dropped(tmp_path: Path) -> None:
     transformers.Qwen2ForCausalLM(config).save_pretrained(tmp_path)
     with pytest.raises(ZhenError, match=r'6 tensors without a name in "qwen2": .*bias'):
         load_model(tmp_path)
+
+
+@torch.no_grad()
+def test_pickled_weights_and_metas_folder_load_as_the_same_model(tmp_path: Path) -> None:
+    ours = stored(tmp_path, "meta")
+    torch.save(ours.state_dict(), tmp_path / "llama" / "pytorch_model.bin")
+    (tmp_path / "llama" / "model.safetensors").unlink()
+    assert torch.equal(load_model(tmp_path / "llama")(TEXT), ours(TEXT))
+    meta = {
+        name: tensor for file in (tmp_path / "theirs").glob("*.safetensors") for name, tensor in load_file(file).items()
+    }
+    folder = tmp_path / "consolidated"
+    folder.mkdir()
+    torch.save(meta | {"rope.freqs": torch.zeros(4)}, folder / "consolidated.00.pth")
+    (folder / "params.json").write_text(json.dumps(META | {"multiple_of": 32}))
+    assert torch.equal(load_model(folder)(TEXT), ours(TEXT))
+
+
+@torch.no_grad()
+def test_a_gguf_file_loads_as_the_same_model(tmp_path: Path) -> None:
+    pytest.importorskip("gguf")
+    ours = stored(tmp_path, "yi")
+    convert_checkpoint(tmp_path / "theirs", tmp_path / "m.gguf", Wanted("gguf"), lambda done, total: None)
+    assert torch.equal(load_model(tmp_path / "m.gguf")(TEXT), ours(TEXT))

@@ -143,8 +143,14 @@ def _count(folder: Folder, record: Record) -> _Count:
             shards.file(output.path)
     if not folder.inside("tokenizer.model") and not folder.inside("tokenizer.json"):
         raise _NotHere("the release has no tokenizer")
+    try:
+        tokenizer = load_tokenizer(folder.root)
+    except ZhenError as error:
+        if isinstance(error.__cause__, ImportError):
+            raise _NotHere(error.found) from error
+        raise
     lengths: list[int] = []
-    texts = training_texts(shards.at, load_tokenizer(folder.root), lengths.append)
+    texts = training_texts(shards.at, tokenizer, lengths.append)
     all_found = iter(count_questions(texts, [question for task in tasks for question in task.questions]))
     by_task = {task.name: [next(all_found) for _ in task.questions] for task in tasks}
     return _Count(tasks, recorded, by_task, sum(lengths))

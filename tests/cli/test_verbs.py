@@ -18,7 +18,7 @@ import pytest
 from zhen.cli.app import VERBS, run
 
 HEAVY = ("torch", "transformers", "daft", "pyarrow", "numba", "trafilatura", "sentencepiece", "ray", "altair")
-LIGHT = ("inspect", "audit", "verify")
+LIGHT = ("inspect", "rename", "convert", "audit", "verify")
 
 
 def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -98,7 +98,7 @@ def light_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("light")
     venv.create(folder, with_pip=False, symlinks=True)
     site = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
-    for name in _light_distributions():
+    for name in (*_light_distributions(), "zhen"):
         distribution = importlib.metadata.distribution(name)
         for top in {file.parts[0] for file in distribution.files or [] if file.parts[0] not in ("..", "__pycache__")}:
             if not (site / top).exists():
@@ -108,14 +108,21 @@ def light_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "bin" / "python"
 
 
-def test_light_verbs_run_without_torch(light_python: Path, micro_run: Any) -> None:
+def test_light_verbs_run_without_torch(light_python: Path, micro_run: Any, tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     probe = subprocess.run(
         [light_python, "-c", "import torch"], capture_output=True, text=True, env=environment, check=False
     )
     assert "ModuleNotFoundError" in probe.stderr
     release, run_folder = str(micro_run.folder / "release"), str(micro_run.folder)
-    work = (["verify", run_folder], ["audit", release], ["inspect", release, "--json"])
+    work = (
+        ["verify", run_folder],
+        ["audit", release],
+        ["rename", release, "--to", "yi", "--out", str(tmp_path / "yi")],
+        ["convert", str(tmp_path / "yi"), "--to", "phi3", "--out", str(tmp_path / "fused")],
+        ["convert", str(tmp_path / "fused"), "--to", "llama", "--out", str(tmp_path / "again")],
+        ["inspect", str(tmp_path / "again"), "--json"],
+    )
     for arguments in (["--help"], *([verb, "--help"] for verb in LIGHT), *work):
         done = subprocess.run(
             [light_python, "-m", "zhen", *arguments], capture_output=True, text=True, env=environment, check=False

@@ -105,7 +105,7 @@ def models(draw: st.DrawFn) -> tuple[ModelConfig, str, int, int]:
     return (
         config,
         draw(st.sampled_from(list(DTYPES))),
-        draw(st.sampled_from([200, 5000, 10**9])),
+        draw(st.sampled_from([2000, 10**9])),
         draw(st.integers(0, 9)),
     )
 
@@ -177,6 +177,17 @@ def test_transformers_own_phi3_gives_the_same_logits(theirs: Path, tmp_path: Pat
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "phi3", trust_remote_code=False)
     assert isinstance(model, Phi3ForCausalLM)
     assert (logits(tmp_path / "phi3") - logits(theirs)).abs().max() < 1e-5
+
+
+def test_a_file_of_torch_save_becomes_safetensors(theirs: Path, tmp_path: Path) -> None:
+    state = LlamaForCausalLM.from_pretrained(theirs).state_dict()
+    (tmp_path / "torch").mkdir()
+    shutil.copy(theirs / "config.json", tmp_path / "torch")
+    # one transposed, as it comes when a trainer keeps its matrices the other way round
+    head = state["lm_head.weight"].t().contiguous().t()
+    torch.save(state | {"lm_head.weight": head}, tmp_path / "torch" / "pytorch_model.bin")
+    convert(tmp_path / "torch", tmp_path / "back", "llama")
+    assert content(tmp_path / "back") == content(theirs)
 
 
 def test_tied_and_untied(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import json
 import math
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ from zhen.checkpoint.convert import Converted, Wanted, convert_checkpoint
 from zhen.checkpoint.gguf import open_gguf
 from zhen.checkpoint.gguf_header import read_gguf_header
 from zhen.checkpoint.gguf_metadata import rope_factors
-from zhen.checkpoint.tokenizer_files import CUTS
+from zhen.checkpoint.tokenizer_files import CUTS, read_tokenizer
 from zhen.checkpoint.writer import write_sharded
 from zhen.errors import ZhenError
 from zhen.model.config import ModelConfig, RopeScaling, from_config_json, to_config_json
@@ -416,6 +418,86 @@ def test_headers_of_any_content_and_damaged_ones(
         return
     # what is accepted lies within the file, and the package finds the same tensors there
     assert all(tensor.end <= len(data) - shorter for tensor in found.tensors.values())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, learned: bytes) -> tuple[Path, bytes, int]:
+    """(a folder, a GGUF file with a tokenizer, where its first tensor begins)."""
+    folder = tmp_path_factory.mktemp("whole")
+    config = msgspec.structs.replace(CONFIG, hidden_size=8, head_dim=2, intermediate_size=8)
+    tensors = [(key, "BF16", shape, bytes(2 * math.prod(shape))) for key, shape in shapes(config).items()]
+    write_sharded(folder, tensors, 10**9)
+    (folder / "config.json").write_text(json.dumps(to_config_json(config, "bfloat16")))
+    (folder / "tokenizer.model").write_bytes(learned)
+    convert(folder, folder / "m.gguf", "gguf")
+    begin = min(tensor.begin for tensor in read_gguf_header(folder / "m.gguf").tensors.values())
+    return folder, (folder / "m.gguf").read_bytes(), begin
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_a_damaged_file_is_refused_or_converted_never_a_crash(
+    data: st.DataObject, whole: tuple[Path, bytes, int]
+) -> None:
+    folder, content, begin = whole
+    damaged = bytearray(content)
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.one_of(st.integers(0, 2500), st.integers(0, begin - 1)))
+        new = data.draw(st.binary(max_size=4))
+        damaged[at : at + data.draw(st.sampled_from([len(new), len(new), 0, 4]))] = new
+    (folder / "damaged.gguf").write_bytes(damaged)
+    target = data.draw(st.sampled_from(["llama", "meta", "gguf"]))
+    with contextlib.suppress(ZhenError):
+        convert(folder / "damaged.gguf", folder / "never", target, dry_run=True)
+
+
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.text(max_size=3)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text("01ab", max_size=2), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+KEYS = ("model", "added_tokens", "pre_tokenizer", "normalizer", "post_processor")
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    table=st.fixed_dictionaries({}, optional=dict.fromkeys(KEYS, JSON)),
+    model=st.fixed_dictionaries({}, optional=dict.fromkeys(("vocab", "merges", "byte_fallback", "unk_token"), JSON)),
+    config=st.dictionaries(st.sampled_from(["added_tokens_decoder", "bos_token", "chat_template"]), JSON),
+)
+def test_tokenizer_files_of_any_content_are_read_or_refused(
+    table: dict[str, Any], model: dict[str, Any], config: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    made = {"model": {"type": "BPE", "vocab": {"a": 0}, **model}, **table}
+    (folder / "tokenizer.json").write_text(json.dumps(made))
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    with contextlib.suppress(ZhenError):
+        read_tokenizer(folder, {})
+
+
+def test_a_gguf_becomes_a_smaller_gguf_with_the_same_tokenizer(make: Callable[..., Path], tmp_path: Path) -> None:
+    source = make()
+    (source / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    convert(source, tmp_path / "m.gguf", "gguf")
+    convert(tmp_path / "m.gguf", tmp_path / "small.gguf", "gguf", dtype="q8_0")
+    convert(source, tmp_path / "direct.gguf", "gguf", dtype="q8_0")
+    assert (tmp_path / "small.gguf").read_bytes() == (tmp_path / "direct.gguf").read_bytes()
+    assert field(tmp_path / "small.gguf", "general.license") == "apache-2.0"
+
+
+def test_without_the_gguf_package_its_extra_is_named_and_the_rest_works(
+    make: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make()
+    convert(source, tmp_path / "m.gguf", "gguf")
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    convert(tmp_path / "m.gguf", tmp_path / "back", "llama")
+    with pytest.raises(ZhenError, match="needs `gguf`") as error:
+        convert(source, tmp_path / "other.gguf", "gguf")
+    assert error.value.hint == "pip install 'zhen[gguf]'"
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zhen.checkpoint import gguf, gguf_metadata, gguf_tokenizer, strictjson
+from zhen.checkpoint import gguf, gguf_metadata, gguf_tokenizer, license, strictjson
 from zhen.checkpoint.companions import tokenizer_config
 from zhen.checkpoint.gguf_metadata import Metadata
 from zhen.checkpoint.stored import Checkpoint
@@ -74,13 +74,17 @@ def _in_folder(folder: Path) -> dict[str, bytes]:
 
 
 def metadata_for(
-    source: Beside, folder: Path, config: ModelConfig, original: Mapping[str, Any], dtype: str, name: str
+    source: Beside, folder: Path, config: ModelConfig, original: Mapping[str, Any], dtype: str
 ) -> tuple[Metadata, list[str]]:
     """(a GGUF file's metadata, notes): configuration, tokenizer, and the files that later give both back.
 
     Raises ZhenError for a tokenizer that GGUF has no words for, or with more tokens than the embedding has rows.
     """
-    metadata = gguf_metadata.of_config(config, name)
+    name = (source.metadata or {}).get("general.name") or folder.resolve().name
+    metadata = gguf_metadata.of_config(config, str(name))
+    licensed = (source.metadata or {}).get("general.license") if source.metadata else license.stated(folder)
+    if isinstance(licensed, str) and licensed:
+        metadata["general.license"] = licensed
     notes: list[str] = []
     if source.metadata is None:
         tokenizer = read_tokenizer(folder, original)

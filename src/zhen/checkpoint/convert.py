@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -101,9 +102,7 @@ def convert_checkpoint(path: str | Path, out: str | Path, wanted: Wanted, report
         writer = {"gguf": _gguf, "meta": _meta}.get(wanted.target, _safetensors)
         notes = [*plan.checkpoint.notes, *plan.beside.notes]
         job = writer(plan, wanted, out, notes)
-        files: dict[str, int] = {}
-        if not wanted.dry_run:
-            files = _written(job, out, plan, report)
+    files = {} if wanted.dry_run else _written(job, out, plan, report)
     return Converted(
         source=plan.naming,
         target=wanted.target,
@@ -202,8 +201,7 @@ def _meta(plan: _Plan, wanted: Wanted, out: Path, notes: list[str]) -> _Job:
 
 def _gguf(plan: _Plan, wanted: Wanted, out: Path, notes: list[str]) -> _Job:
     planned, widened, lost = gguf.plan(plan.views, DTYPES[wanted.dtype] if wanted.dtype else None)
-    name = str(plan.original.get("_name_or_path") or plan.checkpoint.folder.resolve().name)
-    metadata, said = metadata_for(plan.beside, plan.checkpoint.folder, plan.config, plan.original, plan.dtype, name)
+    metadata, said = metadata_for(plan.beside, plan.checkpoint.folder, plan.config, plan.original, plan.dtype)
     notes += [*lost, *said]
     if widened:
         metadata[gguf.WIDENED] = widened
@@ -226,7 +224,7 @@ def _written(job: _Job, out: Path, plan: _Plan, report: Report) -> dict[str, int
         plan.checkpoint.release()
         report(done, job.bytes)
 
-    with building(out) as folder:
+    with _writable(out), building(out) as folder:
         job.write(folder, count)
         files = {file.name: file.stat().st_size for file in sorted(folder.iterdir()) if not file.name.startswith(".")}
         sync_folder(folder)
@@ -235,6 +233,16 @@ def _written(job: _Job, out: Path, plan: _Plan, report: Report) -> dict[str, int
         os.replace(folder / job.single if job.single else folder, out)
         sync_folder(out.parent)
     return files
+
+
+@contextmanager
+def _writable(out: Path) -> Iterator[None]:
+    """Turns what the system says against writing into a ZhenError."""
+    try:
+        yield
+    except OSError as error:
+        found = f"could not be written: {error.strerror or error}"
+        raise ZhenError(found, file=out, hint="free space, check rights, run again") from error
 
 
 def _counted(view: View, done: Callable[[int], None]) -> View:

@@ -76,10 +76,15 @@ def _parts(path: Path) -> list[Path]:
 
 def _config(headers: Sequence[GgufHeader], checkpoint: Checkpoint) -> dict[str, Any]:
     shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
-    config = gguf_metadata.to_config(headers[0].metadata, shapes)
-    if ROPE_FACTORS in shapes and config["model_type"] == "llama":
-        return gguf_metadata.with_factors(config, np.frombuffer(checkpoint.read(ROPE_FACTORS), dtype="<f4"))
-    return config
+    file = headers[0].file
+    try:
+        config = gguf_metadata.to_config(headers[0].metadata, shapes)
+        if ROPE_FACTORS in shapes and config.get("model_type") == "llama":
+            return gguf_metadata.with_factors(config, np.frombuffer(checkpoint.read(ROPE_FACTORS), dtype="<f4"))
+        return config
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        found = f"metadata that doesn't fit ({type(error).__name__}: {error})"
+        raise ZhenError(found, expected="keys as llama.cpp writes them", file=file, place="metadata") from error
 
 
 def _info(file: Path, tensor: GgufTensor) -> TensorInfo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,8 +52,16 @@ def of_tokenizer(tokenizer: Tokenizer | None, vocab_size: int) -> Metadata:
 def to_files(metadata: Mapping[str, Any]) -> tuple[dict[str, bytes], list[str]]:
     """(tokenizer files made from the keys, notes on what they can't say).
 
-    Raises ZhenError for keys that contradict each other.
+    Raises ZhenError for keys that contradict each other, or hold something else than llama.cpp puts there.
     """
+    try:
+        return _files(metadata)
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError, OverflowError, struct.error) as error:
+        found = f"tokenizer keys that don't fit ({type(error).__name__}: {error})"
+        raise ZhenError(found, expected="them as llama.cpp writes them", place="metadata") from error
+
+
+def _files(metadata: Mapping[str, Any]) -> tuple[dict[str, bytes], list[str]]:
     model, texts = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.tokens")
     if model in (None, "none", "no_vocab") or not isinstance(texts, list):
         return {}, ["the file holds no tokenizer"]

@@ -66,8 +66,18 @@ class Tokenizer(NamedTuple):
 def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer | None:
     """The tokenizer of `folder`, None where there are no files of one; `config` is config.json's table.
 
-    Raises ZhenError for a kind that GGUF has no words for.
+    Raises ZhenError for a kind that GGUF has no words for, and for files that aren't as transformers writes them.
     """
+    try:
+        return _read(folder, config)
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+        found = f"a tokenizer's files that don't fit ({type(error).__name__}: {error})"
+        raise ZhenError(
+            found, expected="tokenizer.json and its configs as transformers writes them", file=folder
+        ) from error
+
+
+def _read(folder: Path, config: Mapping[str, Any]) -> Tokenizer | None:
     settings, names = (_table(folder / name) for name in ("tokenizer_config.json", "special_tokens_map.json"))
     file, fast = folder / "tokenizer.model", folder / "tokenizer.json"
     table = _table(fast)

@@ -67,7 +67,7 @@ def test_yi_differs_in_two_norms_only() -> None:
 def test_what_is_more_than_names_is_sent_to_convert(scheme: str) -> None:
     with pytest.raises(ZhenError, match="more than names") as raised:
         rename(under(scheme), scheme, "llama")
-    assert raised.value.hint == "zhen convert CHECKPOINT --to llama"
+    assert raised.value.hint == "zhen convert CHECKPOINT --to llama --out PATH"
 
 
 def test_constants_keep_their_names() -> None:

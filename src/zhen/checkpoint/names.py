@@ -71,7 +71,7 @@ def rename(names: Iterable[str], source: str, target: str) -> dict[str, str]:
         parts = here[shape]
         if parts not in places or not same_rows(parts, source, target):
             why = f"tensors that differ in names only; {name} is joined, cut or ordered otherwise"
-            hint = f"zhen convert CHECKPOINT --to {target}"
+            hint = f"zhen convert CHECKPOINT --to {target} --out PATH"
             raise ZhenError(f"{source} to {target} is more than names", expected=why, hint=hint)
         renamed[name] = at_layer(places[parts], number)
     return renamed

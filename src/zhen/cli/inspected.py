@@ -49,7 +49,8 @@ def _headline(path: str, summary: Summary) -> Text:
 
 def _verdict(summary: Summary) -> Text:
     naming = summary.naming
-    theirs = {"llama": "LLaMA's names", UNKNOWN: "names of no scheme that is known"}.get(naming, f"names of {naming}")
+    strange = "names of no scheme that is known (`zhen rename` infers them)"
+    theirs = {"llama": "LLaMA's names", UNKNOWN: strange}.get(naming, f"names of {naming}")
     under = f"; {theirs}" if summary.tensors else ""
     if summary.family == "llama":
         return Text(f"LLaMA's architecture{under}", style="green")

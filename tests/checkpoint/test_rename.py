@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors import deserialize
-from transformers import AutoConfig, LlamaConfig
+from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 
 import zhen.checkpoint.rename as rename_module
 from zhen.audit.checks import audit_checkpoint
 from zhen.checkpoint import journal
 from zhen.checkpoint.disk import _INSERT, Disk, _fallocate, can_insert, locked
 from zhen.checkpoint.journal import JOURNAL
+from zhen.checkpoint.load import load_model
 from zhen.checkpoint.proof import hash_tensors
 from zhen.checkpoint.reader import open_checkpoint
 from zhen.checkpoint.rename import Renamed, Wanted, rename_checkpoint
@@ -104,6 +106,29 @@ def test_transformers_reads_the_renamed_folder_as_llama(tmp_path: Path, write_yi
     assert (found.rms_norm_eps, found.to_dict()["rope_parameters"]["rope_theta"]) == (1e-5, 5e6)
 
 
+def test_a_model_of_transformers_gives_the_same_logits_after_both_ways(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    config = LlamaConfig(
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        vocab_size=50,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
+    model: Any = LlamaForCausalLM(config)
+    model.save_pretrained(tmp_path / "llama")
+    renamed(tmp_path / "llama", "yi", out=tmp_path / "yi")
+    renamed(tmp_path / "yi", out=tmp_path / "back")
+    assert json.loads((tmp_path / "yi" / "config.json").read_text())["rope_theta"] == 10_000  # not Yi's 5,000,000
+    tokens = torch.arange(12)[None]
+    with torch.no_grad():
+        expected = model(tokens).logits
+        back: Any = LlamaForCausalLM.from_pretrained(tmp_path / "back", dtype=torch.float32)
+        assert torch.equal(back(tokens).logits, expected)
+        torch.testing.assert_close(load_model(tmp_path / "yi")(tokens), expected)
+
+
 def test_code_of_the_old_naming_stays_behind_and_all_else_follows(tmp_path: Path, write_yi: WriteYi) -> None:
     folder = write_yi(tmp_path / "yi")
     (folder / "pytorch_model.bin").write_bytes(b"old names")
@@ -151,6 +176,16 @@ def test_a_config_that_is_not_llamas_is_refused(tmp_path: Path, write_yi: WriteY
     with pytest.raises(ZhenError, match="gelu"):
         renamed(folder)
     assert not (tmp_path / "yi-llama").exists()
+
+
+def test_what_yis_first_code_does_not_do_is_refused(tmp_path: Path, write_yi: WriteYi) -> None:
+    renamed(write_yi(tmp_path / "yi"))
+    config = json.loads((tmp_path / "yi-llama" / "config.json").read_text())
+    scaled = {"rope_type": "linear", "factor": 2.0}
+    changed = {"rope_scaling": scaled, "rope_parameters": config["rope_parameters"] | scaled}
+    (tmp_path / "yi-llama" / "config.json").write_text(json.dumps(config | changed))
+    with pytest.raises(ZhenError, match="rope_scaling"):
+        renamed(tmp_path / "yi-llama", "yi", out=tmp_path / "never")
 
 
 def test_what_has_the_names_already_is_refused(tmp_path: Path, write_yi: WriteYi) -> None:

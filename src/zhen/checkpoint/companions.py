@@ -11,6 +11,7 @@ from zhen.checkpoint import strictjson
 from zhen.checkpoint.configs import config_of, plain
 from zhen.checkpoint.reader import INDEX
 from zhen.errors import ZhenError
+from zhen.model.config import ModelConfig
 
 CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"
 
@@ -102,10 +103,31 @@ def _note_change(changed: dict[str, bytes], file: str, before: Mapping[str, Any]
 
 def _config(config: Mapping[str, Any], target: str, file: Path) -> dict[str, Any]:
     architecture, model_type = MADE_FOR[target]
-    said = {**_YI_UNSAID, **config} if config.get("model_type") == "Yi" and model_type != "Yi" else config
-    config_of(said, target, file)
+    said = {**_yi_unsaid(config), **config} if config.get("model_type") == "Yi" and model_type != "Yi" else config
+    read = config_of(said, target, file)
     made = {key: value for key, value in plain(said).items() if key != "auto_map"}
+    if model_type == "Yi":
+        _refuse_for_yi(read, file)
+        # what LLaMA's code takes a missing key for
+        made = {key: getattr(read, key) for key in _YI_UNSAID if key != "hidden_act"} | made
     return made | {"architectures": [architecture], "model_type": model_type}
+
+
+def _yi_unsaid(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What Yi's code takes a missing key for; a rotary base that stands where it wouldn't look is not missing."""
+    rotary = config.get("rope_parameters")
+    elsewhere = isinstance(rotary, dict) and rotary.get("rope_theta") is not None
+    return {key: value for key, value in _YI_UNSAID.items() if key != "rope_theta" or not elsewhere}
+
+
+def _refuse_for_yi(config: ModelConfig, file: Path) -> None:
+    """Raises ZhenError for what LLaMA's code does and that of Yi's first release doesn't."""
+    if config.rope_scaling is not None:
+        raise ZhenError(
+            "scaled rotary positions", expected="none, for Yi's first code", file=file, place="rope_scaling"
+        )
+    if (width := config.hidden_size // config.num_attention_heads) != config.head_dim:
+        raise ZhenError(f"{config.head_dim}", expected=f"{width}, for Yi's first code", file=file, place="head_dim")
 
 
 def tokenizer_config(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class Outcome:
     lost: Counter[str]
     """File name -> losses in it that are not for an encoding."""
     reported: set[str]
-    """Pages in which an item of a benchmark was found in other words, or in part."""
+    """Pages in which an item of a benchmark was found in other words."""
     prompts: dict[str, str]
     """Prompt of every question item, by id."""
 
@@ -112,7 +112,9 @@ def compare(outcome: Outcome) -> list[Line]:
     """Every line of the table."""
     reworded = outcome.of(_why("reworded-leak"))
     found = [_exact(outcome), _leaks(outcome)]
-    found.append(_line("leaks in other words reported", reworded, lambda row: row["url"] in outcome.reported, None))
+    found.append(_line("leaks in other words reported", reworded, lambda row: row["url"] in outcome.reported, 0.98))
+    good = outcome.of(lambda row: row["fate"] in ("keep", "redact"))
+    found.append(_line("good pages not reported as such", good, lambda row: row["url"] not in outcome.reported, 0.98))
     found += _near(outcome)
     found += _contacts(outcome)
     found.append(_gone(outcome, "spam and gambling dropped", _why("spam"), 0.95))

@@ -46,7 +46,7 @@ STAGES = (
     Stage("sampleweb", 5, ("sampleweb", "run.seed"), (), "zhen.sampleweb.stage:make"),
     Stage(
         "data.scan",
-        8,
+        9,
         ("data.sources", "data.extract", "data.contamination.against", "data.contamination.columns"),
         ("sampleweb/crawl", "sampleweb/tasks"),
         "zhen.data.stage:scan",
@@ -54,7 +54,7 @@ STAGES = (
     ),
     Stage(
         "data.decide",
-        6,
+        7,
         ("data.rules", "data.duplicates", "data.contamination"),
         ("data.scan",),
         "zhen.data.stage:decide",

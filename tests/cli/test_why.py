@@ -45,6 +45,18 @@ def test_a_copy_is_told_with_the_one_that_is_kept(micro_run: Any) -> None:
     assert " ".join(kept.text.split()) == " ".join(fate.text.split())
 
 
+def test_a_leaked_item_is_named_with_its_share(micro_run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    document = next(row for row in rows(micro_run.folder, "verdicts") if row["rule"] == "contamination")
+    (fate,) = (each for each in fates(micro_run.folder, document["id"].hex()) if each.rule == "contamination")
+    leaks = {leak.item: leak for leak in fate.leaks if leak.words}
+    key = (micro_run.folder / "sampleweb" / "key" / "pages.jsonl").read_text("utf-8").splitlines()
+    planted = next(page for page in map(json.loads, key) if page["url"] == fate.url)["leaks"]
+    assert [leaks[item].share for item in planted] == [1.0] * len(planted)
+    assert run(["why", str(micro_run.folder), document["id"].hex()]) == 0
+    first = fate.leaks[0]
+    assert f"{first.file}, item {first.item}: 1" in " ".join(capsys.readouterr().out.split())
+
+
 def test_what_was_put_out_of_sight_is_shown(micro_run: Any) -> None:
     written = next(row for row in rows(micro_run.folder, "kept") if "[email]" in row["text"])
     (fate,) = (each for each in fates(micro_run.folder, written["id"].hex()) if each.rule is None)

@@ -34,7 +34,7 @@ def as_the_key_says(row: Row) -> bool:
 
 
 def fake_run(run: Path, web: Any, keeps: Callable[[Row], bool], text: Callable[[Row], str] = masked) -> Path:
-    """A run whose data stages extracted every page rightly and kept what `keeps` says."""
+    """A run whose data stages extracted every page rightly, reported each rewording, and kept what `keeps` says."""
     run.mkdir()
     (run / "sampleweb").symlink_to(web.folder)
     rows = web.pages + web.faulty
@@ -44,12 +44,14 @@ def fake_run(run: Path, web: Any, keeps: Callable[[Row], bool], text: Callable[[
     tables = {
         "documents": {"url": [row["url"] for row in read], "text": [row["text"] for row in read]},
         "verdicts": {"keep": [keeps(row) for row in read], "rule": [row["why"] + "-rule" for row in read]},
+        "signals": {"reworded": [float(row["why"] == "reworded-leak") for row in read]},
         "kept": {"url": [row["url"] for row in kept], "text": [text(row) for row in kept]},
     }
     for name, columns in tables.items():
         (run / "data" / name).mkdir(parents=True)
         pq.write_table(pa.table(columns), run / "data" / name / "unit-00000.parquet")
     (run / "data" / "lost.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lost), "utf-8")
+    (run / "data" / "contamination.json").write_text('{"report": 0.6}')
     return run
 
 
@@ -59,6 +61,19 @@ def failed(answer_key: ModuleType, run: Path) -> list[str]:
 
 def test_a_run_that_did_all_as_the_key_says_passes(tmp_path: Path, web: Any, answer_key: ModuleType) -> None:
     assert failed(answer_key, fake_run(tmp_path / "run", web, as_the_key_says)) == []
+
+
+@pytest.mark.parametrize(
+    ("share", "line"), [(0.0, "leaks in other words reported"), (1.0, "good pages not reported as such")]
+)
+def test_reporting_nothing_fails_and_so_does_reporting_all(
+    tmp_path: Path, web: Any, answer_key: ModuleType, share: float, line: str
+) -> None:
+    run = fake_run(tmp_path / "run", web, as_the_key_says)
+    signals = run / "data" / "signals" / "unit-00000.parquet"
+    rows = pq.read_metadata(signals).num_rows
+    pq.write_table(pa.table({"reworded": [share] * rows}), signals)
+    assert failed(answer_key, run) == [line]
 
 
 def test_a_run_that_kept_all_fails_by_every_bar_on_what_must_go(

@@ -11,10 +11,14 @@ from zhen.cli.launch import relaunch
 from zhen.console import out
 
 if TYPE_CHECKING:
-    from zhen.data.fate import Cluster, Fate, Mention
+    from collections.abc import Sequence
+
+    from zhen.data.fate import Cluster, Fate, Leak, Mention
 
 BEGINNING = 160
 """Characters of the text that are shown."""
+LEAKS = 5
+"""Benchmark items that are shown."""
 
 
 def command(
@@ -77,10 +81,26 @@ def _show(fate: Fate) -> None:
         line(others(fate.rules))
     if fate.cluster:
         _show_cluster(fate, fate.cluster)
+    if fate.leaks:
+        _show_leaks(fate.leaks)
     if fate.changes:
         out.print()
         line("written without, or otherwise than, it was read:")
         show_changes(fate.changes)
+
+
+def _show_leaks(leaks: Sequence[Leak]) -> None:
+    from zhen.cli.looks import line, number
+
+    out.print()
+    line("benchmark items in it:")
+    for leak in leaks[:LEAKS]:
+        how = "word for word" if leak.words else "asked in other words"
+        line(f"  {leak.file}, item {leak.item}: {number(leak.share)} {how}")
+        if leak.passage:
+            line(f"    {leak.passage}")
+    if len(leaks) > LEAKS:
+        line(f"  … and {len(leaks) - LEAKS:,} more")
 
 
 def _show_cluster(fate: Fate, cluster: Cluster) -> None:

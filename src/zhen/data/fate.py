@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from msgspec import Struct
 
 from zhen.data.dedup import ROW_BITS
+from zhen.data.leaks import read_benchmarks
 from zhen.data.looks import Look, looks
 from zhen.errors import ZhenError
 from zhen.formats.record import read_record
@@ -45,6 +46,18 @@ class Cluster(Struct, frozen=True):
     size: int
     members: list[Mention]
     """The others, at most MOST_MEMBERS."""
+
+
+class Leak(Struct, frozen=True):
+    """A benchmark item that a document has."""
+
+    file: str
+    item: str
+    share: float
+    words: bool
+    """Whether word for word; else asked in other words."""
+    passage: str | None
+    """Where it is asked in other words."""
 
 
 class Change(Struct, frozen=True):
@@ -79,6 +92,8 @@ class Fate(Struct, frozen=True):
     """As it was read, before anything was left out."""
     rules: list[Look]
     cluster: Cluster | None
+    leaks: list[Leak]
+    """The greatest shares first: word for word such as are noted, in other words such as are reported."""
     changes: list[Change]
 
 
@@ -191,6 +206,7 @@ def _fate(data: Path, unit: str, row: int, rules: Sequence[dict[str, Any]]) -> F
         text=document["text"],
         rules=looks(rules, signals, document["lang"]),
         cluster=None if place is None else _cluster(data, place, (unit, row)),
+        leaks=_leaks(data, signals["overlaps"]),
         changes=[] if written is None else changes(document["text"], written),
     )
 
@@ -229,6 +245,20 @@ def _mention(data: Path, unit: str, row: int) -> Mention:
     return Mention(values["id"].hex(), values["url"] or "", unit, row)
 
 
+def _leaks(data: Path, overlaps: Sequence[Mapping[str, Any]]) -> list[Leak]:
+    if not overlaps:
+        return []
+    names = [(each.file, item) for each in read_benchmarks(data) for item in each.items]
+    report = json.loads((data / "contamination.json").read_bytes())["report"]
+    found = [
+        Leak(file, item, round(float(each["share"]), 4), each["words"], each["passage"])
+        for each in overlaps
+        for file, item in [names[each["item"]]]
+        if each["words"] or np.float32(each["share"]) >= np.float32(report)
+    ]
+    return sorted(found, key=lambda leak: (-leak.share, not leak.words))
+
+
 def changes(before: str, after: str) -> list[Change]:
     """How the written text differs, by lines."""
     if before == after:
@@ -251,7 +281,7 @@ def _losses(data: Path) -> Iterator[dict[str, Any]]:
 def _lost(row: dict[str, Any]) -> Fate:
     return Fate(
         "lost", row["reason"], None, None, "", "", row["source"], "", "", "", None, row["file"], row["offset"],
-        {"bytes": row["bytes"]} | ({"unpacked": True} if row.get("unpacked") else {}), 0, "", [], None, [],
+        {"bytes": row["bytes"]} | ({"unpacked": True} if row.get("unpacked") else {}), 0, "", [], None, [], [],
     )  # fmt: skip
 
 

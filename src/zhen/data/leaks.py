@@ -38,6 +38,8 @@ class _Found(Struct):
     row: int
     id: str
     rule: str | None
+    passage: str | None
+    """Where the item is asked in other words."""
 
 
 def read_benchmarks(folder: Path) -> list[Benchmark]:
@@ -97,7 +99,7 @@ def _overlaps(path: Path, removed: NDArray[np.object_]) -> Iterator[tuple[int, b
         for each in found:
             share = round(float(each["share"]), 4)
             rule = None if removed[row] is None else str(removed[row])
-            yield each["item"], each["words"], _Found(share, path.stem, row, ids[row].hex(), rule)
+            yield each["item"], each["words"], _Found(share, path.stem, row, ids[row].hex(), rule, each["passage"])
 
 
 def _summary(found: list[_Found], threshold: float) -> dict[str, Any]:

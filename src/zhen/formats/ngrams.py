@@ -37,6 +37,23 @@ _END = 0x33480
 _ALONE = [(0x3041, 0x3097), (0x30A1, 0x30FB), (0x3400, 0x4DC0), (0x4E00, 0xA000), (0xF900, 0xFB00), (0x20000, _END)]
 """Code points that are tokens of their own: kana and Han."""
 
+STOP, DOT, BLANK, LINE, ASKS, OPENS, CLOSES, COLON, BULLET, WIDE, RULE = (1 << bit for bit in range(11))
+"""What stands between two tokens: an end of sentences, a full stop (an end before a blank), a blank, an end of line, a
+question mark, an opening and a closing bracket, a colon or an enumeration comma, a bullet or dash, a bracket of Chinese
+text, a line to write on."""
+_MARKS = {
+    STOP: "!;…。！；｡",
+    DOT: ".．",
+    LINE: "\0\n\r\v\f\x85\u2028\u2029",
+    ASKS: "?？⁇⁈⁉︖﹖؟",
+    OPENS: "([（［【〔",
+    CLOSES: ")]）］】〕",
+    COLON: ":：、",
+    WIDE: "（）",
+    RULE: "_＿",
+    BULLET: "-*•·‣◦○●■□–—+",
+}
+
 _BASE = 0x9E3779B97F4A7C15
 _INVERSE = pow(_BASE, -1, 1 << 64)
 """Runs are hashed as polynomials modulo 2^64 in an odd base, so that any run's hash is a difference of two sums."""
@@ -54,6 +71,10 @@ class Tokens(NamedTuple):
     """int64[texts + 1]: where each text begins."""
     alone: NDArray[np.bool_]
     """bool[tokens]: whether it is a Han character or kana."""
+    gaps: NDArray[np.uint16]
+    """uint16[tokens]: what stands behind each, before the next: bits STOP, DOT …, or 0."""
+    places: NDArray[np.int64]
+    """int64[tokens, 2]: characters of its text at which each begins and ends."""
 
     def of(self, text: int) -> Hashes:
         """uint64[tokens] of one text."""
@@ -61,8 +82,9 @@ class Tokens(NamedTuple):
 
 
 @functools.cache
-def _tables() -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
-    """uint32[_END + 1]: each code point folded; uint8[_END + 1]: 0 parts tokens, 1 is part of a word, 2 is a token."""
+def _tables() -> tuple[NDArray[np.uint32], NDArray[np.uint8], NDArray[np.uint16]]:
+    """uint32[_END + 1]: each code point folded; uint8[_END + 1]: 0 parts tokens, 1 is part of a word, 2 is a token;
+    uint16[_END + 1]: STOP, DOT …"""
     folded = np.arange(_END + 1, dtype=np.uint32)
     kinds = np.zeros(_END + 1, dtype=np.uint8)
     for code in range(0x20000):
@@ -75,7 +97,12 @@ def _tables() -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
                     break
     for begin, end in _ALONE:
         kinds[begin:end] = 2
-    return folded, kinds
+    marks = np.zeros(_END + 1, dtype=np.uint16)
+    marks[[code for code in range(0x3001) if chr(code).isspace()]] = BLANK
+    for bit, characters in _MARKS.items():
+        for character in characters:
+            marks[ord(character)] |= bit
+    return folded, kinds, marks
 
 
 @functools.lru_cache(maxsize=4)
@@ -113,20 +140,22 @@ def tokens(texts: Sequence[str]) -> Tokens:
             parts.append(_tokens(texts[first : index + 1]))
             first, characters = index + 1, 0
     if not parts:
-        return Tokens(np.empty(0, np.uint64), np.zeros(1, np.int64), np.empty(0, np.bool_))
+        return _tokens([])
     starts = np.cumsum([0, *(len(part.hashes) for part in parts)])
     bounds = [part.bounds[:-1] + start for part, start in zip(parts, starts[:-1], strict=True)]
     return Tokens(
         np.concatenate([part.hashes for part in parts]),
         np.concatenate([*bounds, starts[-1:]]).astype(np.int64),
         np.concatenate([part.alone for part in parts]),
+        np.concatenate([part.gaps for part in parts]),
+        np.concatenate([part.places for part in parts]),
     )
 
 
 def _tokens(texts: Sequence[str]) -> Tokens:
-    folded, kinds = _tables()
+    folded, kinds, marks = _tables()
     encoded = [text.encode("utf-32-le", "replace") for text in texts]
-    ends = np.cumsum([len(data) // 4 + 1 for data in encoded])
+    ends = np.cumsum([len(data) // 4 + 1 for data in encoded], dtype=np.int64)
     codes = np.minimum(np.frombuffer(b"\0\0\0\0".join([*encoded, b""]), dtype="<u4"), _END)
     kind = kinds[codes]
     inside = kind > 0
@@ -136,8 +165,14 @@ def _tokens(texts: Sequence[str]) -> Tokens:
     start, stop = np.flatnonzero(begins), np.flatnonzero(ending) + 1
     sums = _sums(np.where(inside, mix(folded[codes].astype(np.uint64) + np.uint64(1)), 0).astype(np.uint64))
     hashes = mix((sums[stop] - sums[start]) * _powers_for(_INVERSE, len(codes))[start])
-    bounds = np.concatenate([[0], np.searchsorted(start, ends)])
-    return Tokens(hashes, bounds.astype(np.int64), kind[start] == 2)
+    bounds = np.concatenate([[0], np.searchsorted(start, ends)]).astype(np.int64)
+    # what stands behind a text's last token ends with the text
+    cuts = np.union1d(stop, ends[:-1])
+    gaps = np.bitwise_or.reduceat(marks[codes], cuts)[np.searchsorted(cuts, stop)] if len(stop) else stop
+    begin = np.repeat(np.concatenate([[0], ends[:-1]]).astype(np.int64)[: len(texts)], np.diff(bounds))
+    return Tokens(
+        hashes, bounds, kind[start] == 2, gaps.astype(np.uint16), np.stack([start - begin, stop - begin], axis=1)
+    )
 
 
 def runs(found: Tokens, size: int) -> tuple[Hashes, NDArray[np.bool_]]:

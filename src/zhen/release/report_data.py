@@ -211,11 +211,9 @@ def _leaks(run: Run) -> Iterator[Part]:
     parts: list[Part] = [
         Text(
             Words(
-                "Pages that hold an item word for word are left out. Pages that hold a part of one, or its rarer words "
-                "close together, are only counted: a page that states the fact asked for looks the same, and is meant "
-                "to be there.",
-                "逐字含有评测题的网页已去掉。只含一部分，或题中少见的词挨在一起的，只计数：说出所问事实的网页看起来也是"
-                "这样，而它们本应保留。",
+                "Pages that hold an item word for word are left out. Pages that hold a part of one, or seem to ask it "
+                "in other words and to answer it, are only reported, with the passage: it has to be looked at.",
+                "逐字含有评测题的网页已去掉。只含一部分，或像是换了说法提问并作答的，只报告并附上原文，须由人判断。",
             )
         ),
         Table(
@@ -241,6 +239,7 @@ def _leaks(run: Run) -> Iterator[Part]:
                 str(row["item"]),
                 *(text for name in names for text in (f"{row[name]['share']:.2f}", f"{row[name]['documents']:,}")),
                 f"{sum(row[name]['kept'] for name in names):,}",
+                next((each["passage"] for each in row["reworded"]["first"]), ""),
             )
             for row in items[: 2 * MOST]
         ]
@@ -252,6 +251,7 @@ def _leaks(run: Run) -> Iterator[Part]:
             Words("greatest share reworded", "改写的最大比例"),
             Words("documents", "文档"),
             Words("still kept", "仍保留"),
+            Words("reworded, for one", "改写一例"),
         )
         parts.append(Table(columns, cells))
     leaked = sum(each["leaked"] for each in files)

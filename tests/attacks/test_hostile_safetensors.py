@@ -176,8 +176,9 @@ def test_an_index_cannot_leave_its_folder(shard: Any, tmp_path: Path) -> None:
     ],
 )
 def test_an_index_that_lies_is_refused(index: Any, message: str, tmp_path: Path) -> None:
-    with pytest.raises(ZhenError, match=message):
+    with pytest.raises(ZhenError, match=message) as caught:
         open_checkpoint(shards(tmp_path, index, a=one()))
+    assert (caught.value.rule or "").startswith(("index.", "json."))
 
 
 def test_a_tensor_in_two_shards_is_refused(tmp_path: Path) -> None:

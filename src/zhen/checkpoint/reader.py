@@ -129,6 +129,7 @@ def _folder_headers(folder: Path) -> tuple[list[Header], list[str]]:
             expected="one of them",
             file=folder,
             hint="loaders differ in which they take; remove the one that isn't meant",
+            rule="index.both",
         )
     if index.exists():
         return _sharded(index)
@@ -163,7 +164,7 @@ def _sharded(index: Path) -> tuple[list[Header], list[str]]:
     headers = []
     for shard in sorted(by_shard):
         if not (file := index.parent / shard).exists():
-            raise ZhenError("missing", expected=f"the shard named in {INDEX}", file=file)
+            raise ZhenError("missing", expected=f"the shard named in {INDEX}", file=file, rule="index.shard")
         header = read_header(file)
         _same_names(header.tensors, by_shard[shard], file)
         headers.append(header)
@@ -178,8 +179,8 @@ def _sharded(index: Path) -> tuple[list[Header], list[str]]:
 
 def _same_names(tensors: Mapping[str, TensorInfo], listed: set[str], file: Path) -> None:
     if extra := sorted(tensors.keys() - listed):
-        raise ZhenError(
-            f"not listed in {INDEX}", expected="every tensor listed", file=file, place=f"tensor {extra[0]!r}"
-        )
+        found, place = f"not listed in {INDEX}", f"tensor {extra[0]!r}"
+        raise ZhenError(found, expected="every tensor listed", file=file, place=place, rule="index.unlisted")
     if missing := sorted(listed - tensors.keys()):
-        raise ZhenError(f"missing, though {INDEX} lists it here", file=file, place=f"tensor {missing[0]!r}")
+        found, place = f"missing, though {INDEX} lists it here", f"tensor {missing[0]!r}"
+        raise ZhenError(found, file=file, place=place, rule="index.missing")

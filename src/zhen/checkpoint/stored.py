@@ -38,7 +38,8 @@ class Checkpoint:
         for tensor in tensors:
             if tensor.name in self.tensors:
                 found = f"also in {self.tensors[tensor.name].file.name}"
-                raise ZhenError(found, expected="one file", file=tensor.file, place=f"tensor {tensor.name!r}")
+                place = f"tensor {tensor.name!r}"
+                raise ZhenError(found, expected="one file", file=tensor.file, place=place, rule="index.twice")
             self.tensors[tensor.name] = tensor
         self._computed = computed or {}
         self._maps: dict[Path, memoryview] = {}
@@ -97,13 +98,15 @@ def read_index(file: Path, suffix: str = ".safetensors") -> tuple[dict[str, str]
     value = strictjson.read(file)
     names = value.get("weight_map") if isinstance(value, dict) else None
     if not isinstance(names, dict):
-        raise ZhenError("no weight_map", expected="a table of tensor name to file name", file=file)
+        expected = "a table of tensor name to file name"
+        raise ZhenError("no weight_map", expected=expected, file=file, rule="index.table")
     if not names:
-        raise ZhenError("no tensors in weight_map", expected="at least one", file=file)
+        raise ZhenError("no tensors in weight_map", expected="at least one", file=file, rule="index.table")
     for name, shard in names.items():
         if not isinstance(shard, str) or not _plain(shard) or not shard.endswith(suffix):
             expected = f"a plain file name ending in {suffix}"
-            raise ZhenError(f"{shard!r}", expected=expected, file=file, place=f"weight_map {name!r}")
+            place = f"weight_map {name!r}"
+            raise ZhenError(f"{shard!r}", expected=expected, file=file, place=place, rule="index.name")
     metadata = value.get("metadata")
     return names, metadata.get("total_size") if isinstance(metadata, dict) else None
 

@@ -87,7 +87,8 @@ def _shards(folder: Path) -> tuple[list[Path], list[str]]:
         names, _ = read_index(folder / INDEX, ".bin")
         files = [folder / name for name in sorted(set(names.values()))]
         if missing := [file for file in files if not file.exists()]:
-            raise ZhenError("missing", expected=f"the shard named in {INDEX}", file=missing[0])
+            expected = f"the shard named in {INDEX}"
+            raise ZhenError("missing", expected=expected, file=missing[0], rule="index.shard")
         unused = [file.name for file in found if file not in files]
         return files, [f"not in {INDEX}: " + ", ".join(unused)] if unused else []
     if len(found) != 1:
@@ -103,10 +104,13 @@ def _as_listed(index: Path, tensors: Iterable[TensorInfo]) -> None:
         if there.get(name) != names.get(name):
             found = f"in {there[name]}" if name in there else "missing"
             expected = f"in {names[name]}" if name in names else f"not listed in {index.name}"
-            raise ZhenError(found, expected=expected, file=index, place=f"tensor {name!r}")
+            rule = "index.unlisted" if name not in names else "index.missing"
+            raise ZhenError(found, expected=expected, file=index, place=f"tensor {name!r}", rule=rule)
 
 
 def _open(file: Path) -> _File:
+    if not file.is_file():
+        raise ZhenError("no regular file", expected="a file of torch.save", file=file, rule="torch.file")
     with file.open("rb") as opened:
         start = opened.read(4)
     if start == b"PK\x03\x04":
@@ -114,7 +118,9 @@ def _open(file: Path) -> _File:
     if start[:1] == b"\x80":
         return _open_legacy(file)
     hint = "a tar archive of PyTorch before 0.1.10, or no file of torch.save at all; save it again with torch.save"
-    raise ZhenError("no zip archive and no pickle", expected="a file of torch.save", file=file, hint=hint)
+    raise ZhenError(
+        "no zip archive and no pickle", expected="a file of torch.save", file=file, hint=hint, rule="torch.file"
+    )
 
 
 def _open_zip(file: Path) -> _File:

@@ -52,19 +52,21 @@ def hash_tensors(
 def _hash(tensor: TensorInfo, count: Callable[[int], None]) -> str:
     digest = hashlib.sha256()
     piece = memoryview(bytearray(min(_PIECE, tensor.end - tensor.begin)))
-    at = fetched = tensor.begin
+    at = fetched = counted = tensor.begin
     handle = os.open(tensor.file, os.O_RDONLY)
     try:
         while at < tensor.end:
             if fetched < min(at + _AHEAD, tensor.end):
                 os.posix_fadvise(handle, fetched, _AHEAD, os.POSIX_FADV_WILLNEED)
                 fetched += _AHEAD
+                count(at - counted)
+                counted = at
             got = os.preadv(handle, [piece[: tensor.end - at]], at)
             if not got:
                 raise ZhenError(f"ends at {at}", expected=f"{tensor.end}", file=tensor.file)
             digest.update(piece[:got])
             at += got
-            count(got)
+        count(at - counted)
     finally:
         os.close(handle)
     return digest.hexdigest()

@@ -204,8 +204,8 @@ class ContaminationSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """From this share of an item's words on (0.2 to 1), in runs of 13 that a document has too, it is left out (Touvron
     et al. 2023, Llama 2, A.6: 80 %)."""
     report: Annotated[float, Meta(ge=0.5, le=1.0)] = 0.6
-    """From this share of an item's words on (0.5 to 1, rare words weigh more), close together in a document, it is
-    reported as a likely rewording (ours)."""
+    """From this share of an item's words on (0.5 to 1, those that tell it from others weigh more), in a passage that
+    asks and answers, it is reported as a likely rewording (ours)."""
 
 
 class DataSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

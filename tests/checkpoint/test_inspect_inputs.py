@@ -35,7 +35,9 @@ def saved(folder: Path) -> Transformer:
 def test_metas_folder_is_described(tmp_path: Path) -> None:
     sizes = {"dim": 32, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "multiple_of": 32, "norm_eps": 1e-5}
     (tmp_path / "params.json").write_text(json.dumps(sizes | {"vocab_size": -1}))
-    assert inspect_checkpoint(tmp_path / "params.json").family == "llama"
+    alone = inspect_checkpoint(tmp_path / "params.json")
+    assert (alone.family, alone.max_positions) == ("llama", 4096)
+    assert any("states no length" in note for note in alone.notes)
     layer = {"attention.wq": (32, 32), "attention.wk": (16, 32), "attention.wv": (16, 32), "attention.wo": (32, 32),
              "feed_forward.w1": (96, 32), "feed_forward.w3": (96, 32), "feed_forward.w2": (32, 96),
              "attention_norm": (32,), "ffn_norm": (32,)}  # fmt: skip

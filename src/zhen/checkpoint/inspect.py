@@ -148,7 +148,7 @@ def _summary(here: Here, config: Mapping[str, Any], naming: str, found: list[Dif
         dtypes=here.dtypes,
         remote_code=[] if here.metadata else _remote_code(here),
         kv_bytes_per_token=per_token,
-        notes=here.notes + _skipped(here) + notes + count.notes + unread,
+        notes=here.notes + _known_otherwise(here) + notes + count.notes + unread,
         format=here.kind,
         files=len(here.files),
         unmapped=names.unmapped(here.names, "llama" if naming == names.UNKNOWN else naming),
@@ -259,12 +259,14 @@ def _tied(config: Mapping[str, Any], here: Here, naming: str) -> bool | None:
     return names.SCHEMES[naming].places["lm_head.weight"].name not in here.names
 
 
-def _skipped(here: Here) -> list[str]:
+def _known_otherwise(here: Here) -> list[str]:
     skipped = [name for name in here.names if names.SKIPPED.fullmatch(name)]
     kinds = sorted({names.numbered(name)[0].rpartition(".N.")[2] for name in skipped})
     notes = [f"{len(skipped)} computed constants are stored ({', '.join(kinds)}); loaders skip them"] if skipped else []
     if here.config.get("model_type") == "qwen":
         notes.append("Qwen's intermediate_size is that of gate and up together")
+    if "dim" in here.config and "max_position_embeddings" not in here.config and "max_seq_len" not in here.config:
+        notes.append("the config states no length; the context is what Llama 1, 2, 3 or 3.1 with such numbers has")
     return notes + ([] if here.config else ["no config.json: activation, heads and positions are unknown"])
 
 

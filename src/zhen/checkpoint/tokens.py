@@ -89,7 +89,7 @@ def look(folder: Path, config: Mapping[str, Any]) -> tuple[TokenizerSummary | No
 def of_gguf(metadata: Mapping[str, Any], config: Mapping[str, Any]) -> TokenizerSummary | None:
     """The tokenizer in a GGUF file's metadata."""
     kind, tokens = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.tokens")
-    if not isinstance(kind, str):
+    if not isinstance(kind, str) or kind in ("none", "no_vocab"):
         return None
     named = {"llama": "SentencePiece BPE", "gpt2": "byte-level BPE", "t5": "SentencePiece unigram", "bert": "WordPiece"}
     texts = list(tokens) if isinstance(tokens, Iterable) and not isinstance(tokens, str) else []

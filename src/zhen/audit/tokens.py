@@ -195,10 +195,10 @@ def _ids(value: Any, file: str, key: str) -> frozenset[int]:
 
 
 def _agree(said: dict[str, frozenset[int]]) -> bool:
-    """The configs give the same ids; the tokenizer's one is among them (there may be several ends of text)."""
-    configs = [found for file, found in said.items() if file != "tokenizer_config.json"]
-    own = said.get("tokenizer_config.json", frozenset())
-    return all(found == configs[0] for found in configs) and (not configs or own <= configs[0])
+    """What config.json and the tokenizer give is among what generation_config.json gives, which may name more ends (a
+    chat model's turns have their own); without it the two are the same."""
+    whole = said.get("generation_config.json") or said.get("config.json", frozenset())
+    return all(found <= whole for found in said.values())
 
 
 def _token_text(value: Any) -> str | None:

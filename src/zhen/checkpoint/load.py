@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -24,6 +25,9 @@ from zhen.formats.files import Digest, write_bytes, write_json
 from zhen.model.config import ModelConfig, to_config_json
 from zhen.model.size import shapes
 from zhen.model.transformer import Transformer
+from zhen.tokenizer.chat import CHATML, TURN_END
+
+TEMPLATE_FILE = "chat_template.jinja"
 
 SHARD_BYTES = 5_000_000_000
 """Largest file of a saved model, the size that hubs and file systems of every kind take."""
@@ -94,11 +98,17 @@ def end_ids(folder: str | Path) -> frozenset[int]:
 
 
 def save_model(
-    model: Transformer, folder: Path, dtype: str, tokenizer: Path | None, context_length: int
+    model: Transformer,
+    folder: Path,
+    dtype: str,
+    tokenizer: Path | None,
+    context_length: int,
+    turn_end: int | None = None,
 ) -> dict[str, Digest]:
     """Write a checkpoint for people: config, generation config, weights as `dtype`, and the tokenizer's files.
 
-    `context_length` is the length in tokens that was trained; config and tokenizer claim that and no more. Returns
+    `context_length` is the length in tokens that was trained; config and tokenizer claim that and no more. `turn_end`,
+    the id of the token that ends a turn, makes it a chat model: with the chat template, and that end named. Returns
     file name -> size and SHA-256. Raises ZhenError for post-norm, which LLaMA doesn't have.
     """
     config = msgspec.structs.replace(model.config, max_position_embeddings=context_length)
@@ -108,9 +118,13 @@ def save_model(
     state = model.state_dict()
     digests = {"config.json": write_json(folder / "config.json", stock)}
     ends = {key: stock[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id") if stock[key] is not None}
+    if turn_end is not None:
+        ends["eos_token_id"] = list(
+            dict.fromkeys([*([stock["eos_token_id"]] if "eos_token_id" in ends else []), turn_end])
+        )
     digests["generation_config.json"] = write_json(folder / "generation_config.json", ends)
     if tokenizer is not None:
-        digests |= _copy_tokenizer(tokenizer, folder, context_length)
+        digests |= _copy_tokenizer(tokenizer, folder, context_length, chat=turn_end is not None)
 
     def written(name: str) -> Written:
         return name, stored, tuple(state[name].shape), lambda: tensor_bytes(state[name].to(kind))
@@ -182,12 +196,16 @@ def _drop_equal_head(checkpoint: Checkpoint, found: dict[str, View]) -> None:
         )
 
 
-def _copy_tokenizer(source: Path, folder: Path, context_length: int) -> dict[str, Digest]:
+def _copy_tokenizer(source: Path, folder: Path, context_length: int, chat: bool) -> dict[str, Digest]:
     present = [name for name in _TOKENIZER_FILES if (source / name).exists()]
     digests = {name: write_bytes(folder / name, (source / name).read_bytes()) for name in present}
-    file = source / "tokenizer_config.json"
-    if file.exists():
-        value = strictjson.read(file) | {"model_max_length": context_length}
-        text = json.dumps(value, ensure_ascii=False, indent=2) + "\n"
-        digests[file.name] = write_bytes(folder / file.name, text.encode("utf-8"))
+    changes: dict[str, dict[str, Any]] = {"tokenizer_config.json": {"model_max_length": context_length}}
+    if chat:
+        digests[TEMPLATE_FILE] = write_bytes(folder / TEMPLATE_FILE, CHATML.encode("utf-8"))
+        changes["tokenizer_config.json"] |= {"eos_token": TURN_END, "chat_template": CHATML}
+        changes["special_tokens_map.json"] = {"eos_token": TURN_END}
+    for name, more in changes.items():
+        if (source / name).exists():
+            text = json.dumps(strictjson.read(source / name) | more, ensure_ascii=False, indent=2) + "\n"
+            digests[name] = write_bytes(folder / name, text.encode("utf-8"))
     return digests

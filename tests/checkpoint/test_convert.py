@@ -261,6 +261,48 @@ def test_what_a_target_cannot_hold_is_refused(
     assert os.listdir(tmp_path) == ["source"]
 
 
+@pytest.mark.parametrize(("dtype", "hint"), [("I8", None), ("F64", "--dtype f32 casts it"), ("F8_E4M3", None)])
+def test_weights_that_are_no_plain_numbers_are_refused(dtype: str, hint: str | None, tmp_path: Path) -> None:
+    width = 8 if dtype == "F64" else 1
+    tensors = [(name, dtype, shape, bytes(width * prod(shape))) for name, shape in shapes(CONFIG).items()]
+    (tmp_path / "source").mkdir()
+    write_sharded(tmp_path / "source", tensors, 10**9)
+    (tmp_path / "source" / "config.json").write_text(json.dumps(to_config_json(CONFIG, "float32")))
+    for target in ("llama", "gguf", "meta"):
+        with pytest.raises(ZhenError, match=f"dtype {dtype}") as error:
+            convert(tmp_path / "source", tmp_path / "out", target)
+        assert error.value.hint == hint
+    if dtype == "F64":
+        convert(tmp_path / "source", tmp_path / "cast", "llama", dtype="f32")
+        assert {kind for kind, _, _ in content(tmp_path / "cast").values()} == {"F32"}
+
+
+def test_quantised_weights_and_unknown_names_are_refused(theirs: Path, tmp_path: Path) -> None:
+    shutil.copytree(theirs, tmp_path / "source")
+    config = json.loads((theirs / "config.json").read_text())
+    (tmp_path / "source" / "config.json").write_text(json.dumps(config | {"quantization_config": {"bits": 8}}))
+    with pytest.raises(ZhenError, match="quantised weights"):
+        convert(tmp_path / "source", tmp_path / "out", "llama")
+    (tmp_path / "odd").mkdir()
+    write_sharded(tmp_path / "odd", [("one.two", "F32", (1,), bytes(4))], 10**9)
+    with pytest.raises(ZhenError, match="no known scheme"):
+        convert(tmp_path / "odd", tmp_path / "out", "llama")
+
+
+def test_licence_and_tokenizer_go_along_but_no_link_out_of_the_folder(theirs: Path, tmp_path: Path) -> None:
+    shutil.copytree(theirs, tmp_path / "source")
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "source" / "LICENSE").write_text("as you like")
+    (tmp_path / "source" / "NOTICE").symlink_to(tmp_path / "secret")
+    made = {"tokenizer_class": "YiTokenizer", "auto_map": {"AutoTokenizer": ["tokenization_yi.YiTokenizer", None]}}
+    (tmp_path / "source" / "tokenizer_config.json").write_text(json.dumps(made))
+    (tmp_path / "source" / "tokenization_yi.py").write_text("raise SystemExit")
+    convert(tmp_path / "source", tmp_path / "out", "llama")
+    kept = {"LICENSE", "config.json", "generation_config.json", "model.safetensors", "tokenizer_config.json"}
+    assert set(os.listdir(tmp_path / "out")) == kept
+    assert json.loads((tmp_path / "out" / "tokenizer_config.json").read_text()) == {"tokenizer_class": "LlamaTokenizer"}
+
+
 def test_a_number_too_large_leaves_nothing(tmp_path: Path) -> None:
     source = write_model(tmp_path / "source", CONFIG, "BF16", 10**9, 1)
     with pytest.raises(ZhenError, match="too large for F16"):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zhen.checkpoint import gguf, gguf_metadata, gguf_tokenizer, license, strictjson
-from zhen.checkpoint.companions import tokenizer_config
+from zhen.checkpoint.companions import others, tokenizer_config
 from zhen.checkpoint.gguf_metadata import Metadata
 from zhen.checkpoint.stored import Checkpoint
 from zhen.checkpoint.targets import config_json
@@ -25,7 +25,7 @@ class Beside(NamedTuple):
     """What lies beside the weights of the source."""
 
     files: dict[str, bytes]
-    """File -> content, tokenizer's files first."""
+    """File -> content."""
     metadata: Mapping[str, Any] | None
     """Of a GGUF file."""
     notes: list[str]
@@ -60,10 +60,10 @@ def config_within(checkpoint: Checkpoint, found: Mapping[str, Any] | None) -> di
 
 
 def _in_folder(folder: Path) -> dict[str, bytes]:
-    licences = sorted(path.name for path in folder.iterdir() if _FOLLOW.fullmatch(path.name))
+    along, _ = others(folder, ())  # without links that lead out of the folder
     found = {}
-    for name in (*FILES, _GENERATION, *licences):
-        if not (folder / name).is_file():
+    for name in along:
+        if name not in (*FILES, _GENERATION) and not _FOLLOW.fullmatch(name):
             continue
         found[name] = (folder / name).read_bytes()
         if name == "tokenizer_config.json":
@@ -91,7 +91,9 @@ def metadata_for(
         metadata |= gguf_tokenizer.of_tokenizer(tokenizer, config.vocab_size)
         notes += tokenizer.notes if tokenizer else ["no tokenizer beside the weights: the file will hold none"]
     else:
-        carried = {key: _typed(value) for key, value in source.metadata.items() if key.startswith("tokenizer.")}
+        carried = {
+            key: gguf_metadata.plain(value) for key, value in source.metadata.items() if key.startswith("tokenizer.")
+        }
         carried.pop("tokenizer.huggingface.json", None)
         tokens = len(carried.get("tokenizer.ggml.tokens", ()))
         if tokens and tokens != config.vocab_size:
@@ -101,8 +103,3 @@ def metadata_for(
     kept = {name: data for name, data in source.files.items() if name in gguf.KEPT}
     kept["config.json"] = json_bytes(config_json(config, "llama", dtype, original))
     return metadata | gguf.stored_files(kept, metadata), notes
-
-
-def _typed(value: Any) -> Any:
-    """A metadata value that was read, as the writer takes it."""
-    return gguf_metadata.plain(value)

@@ -128,7 +128,10 @@ def _merged(
     def read() -> memoryview:
         raw = RAW[BITS[first.dtype]]
         pieces = [np.frombuffer(shard.read(name), dtype=raw).reshape(first.shape) for shard in shards]
-        return np.concatenate(pieces, axis=axis).reshape(-1).view(np.uint8).data
+        whole = np.concatenate(pieces, axis=axis)
+        for shard in shards:
+            shard.release()
+        return whole.reshape(-1).view(np.uint8).data
 
     computed[name] = read
     size = sum(piece.end - piece.begin for piece in parts)

@@ -15,7 +15,7 @@ import msgspec
 
 from zhen.checkpoint import consolidated, fused, gguf, names
 from zhen.checkpoint.beside import Beside, beside, config_within, metadata_for
-from zhen.checkpoint.cast import cast
+from zhen.checkpoint.cast import LARGEST, cast
 from zhen.checkpoint.configs import config_of
 from zhen.checkpoint.copying import building
 from zhen.checkpoint.journal import recover
@@ -139,13 +139,15 @@ def _plan(path: Path, wanted: Wanted) -> _Plan:
     checkpoint = open_checkpoint(path)
     naming = names.detect(checkpoint.tensors)
     if naming == names.UNKNOWN:
-        hint = "zhen inspect lists the names; zhen rename can be told what they stand for"
+        hint = "zhen rename CHECKPOINT --to llama finds out what they stand for, or can be told"
         raise ZhenError("tensor names of no known scheme", expected="LLaMA's tensors", file=path, hint=hint)
     follow = beside(checkpoint)
     original = config_within(checkpoint, follow.metadata)
     if checkpoint.kind == "gguf" and original.get("model_type") != "llama":
         raise ZhenError(f"architecture {original.get('model_type')!r}", expected="llama", file=checkpoint.files[0])
-    config = config_of(original, naming, checkpoint.folder / "config.json")
+    config = config_of(original, naming, _said_in(checkpoint))
+    if original.get("quantization_config") is not None:
+        raise ZhenError("quantised weights", expected="none", file=_said_in(checkpoint), place="quantization_config")
     found = complete(fused.to_llama(views(checkpoint), naming, config), config, checkpoint.folder)
     if wanted.tie is not None:
         found, config = (tied if wanted.tie else untied)(found, config)
@@ -153,9 +155,27 @@ def _plan(path: Path, wanted: Wanted) -> _Plan:
         found, config = resized(found, config, wanted.vocab_size)
     if wanted.dtype is not None and wanted.target != "gguf":
         found = {name: cast(view, DTYPES[wanted.dtype]) for name, view in found.items()}
+    _refuse_others(found)
     matrices = Counter(view.dtype for view in found.values() if len(view.shape) > 1)
     laid_out = fused.from_llama(found, wanted.target, config)
     return _Plan(checkpoint, naming, config, original, laid_out, follow, matrices.most_common(1)[0][0])
+
+
+def _refuse_others(found: Mapping[str, View]) -> None:
+    """Raises ZhenError for weights that aren't plain numbers: whole ones, scaled ones, double ones."""
+    for view in found.values():
+        if view.dtype not in LARGEST:
+            hint = "--dtype f32 casts it" if view.dtype == "F64" else None
+            expected = "one of " + ", ".join(LARGEST)
+            raise ZhenError(f"dtype {view.dtype}", expected=expected, place=f"tensor {view.name!r}", hint=hint)
+
+
+def _said_in(checkpoint: Checkpoint) -> Path:
+    """The file that says what the model is."""
+    if checkpoint.kind == "gguf":
+        return checkpoint.files[0]
+    params = checkpoint.kind == "consolidated" and not (checkpoint.folder / "config.json").exists()
+    return checkpoint.folder / (consolidated.PARAMS if params else "config.json")
 
 
 class _Job(NamedTuple):

@@ -22,6 +22,7 @@ from zhen.checkpoint.stored import Checkpoint
 from zhen.checkpoint.tokenizer_files import FILES as TOKENIZER_FILES
 from zhen.checkpoint.views import Array, View
 from zhen.errors import ZhenError, missing_extra
+from zhen.model.config import ModelConfig
 
 WIDENED = "zhen.dtypes"
 """Metadata key: tensors that GGUF holds as F32 and that were in another dtype before, as `name=BF16`."""
@@ -240,12 +241,12 @@ def _add(writer: Any, key: str, value: Any) -> None:
         writer.add_array(key, value)
 
 
-def rope_factors(metadata_config: Any) -> Planned | None:
+def rope_factors(config: ModelConfig) -> Planned | None:
     """Llama 3.1's scaling as a tensor, None for a config without it."""
-    scaling = metadata_config.rope_scaling
+    scaling = config.rope_scaling
     if scaling is None or scaling.rope_type != "llama3":
         return None
-    factors = gguf_metadata.rope_factors(metadata_config, scaling)
+    factors = gguf_metadata.rope_factors(config, scaling)
     return Planned(ROPE_FACTORS, "F32", factors.shape, factors.nbytes, lambda: factors)
 
 
@@ -264,12 +265,17 @@ def stored_files(files: Mapping[str, bytes], metadata: Metadata) -> Metadata:
     """Keys that hold `files` (name -> content) whole, with the fingerprint of what the metadata says."""
     held: Metadata = {"zhen.fingerprint": gguf_metadata.fingerprint(metadata)}
     for name, data in files.items():
-        if name == "tokenizer.model":
-            held[f"zhen.file.{name}"] = data
-        elif data:
-            key = "tokenizer.huggingface.json" if name == "tokenizer.json" else f"zhen.file.{name}"
-            held[key] = data.decode("utf-8")
+        key = "tokenizer.huggingface.json" if name == "tokenizer.json" else f"zhen.file.{name}"
+        if data:
+            held[key] = data if name == "tokenizer.model" else _text(data, name)
     return held
+
+
+def _text(data: bytes, name: str) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ZhenError(f"byte {error.start} is not UTF-8", expected="UTF-8", file=name) from error
 
 
 def restored_files(metadata: Mapping[str, Any]) -> dict[str, bytes] | None:

@@ -528,6 +528,41 @@ def test_llama_cpp_continues_with_the_same_tokens(
         assert found == greedy(source, ids, 12)
 
 
+SCALED = {
+    "linear": {"rope_type": "linear", "factor": 2.0},
+    "yarn": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16},
+    "llama3": {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 16,
+    },
+}
+
+
+@pytest.mark.parametrize("kind", SCALED)
+def test_scaled_positions_are_said_in_full(kind: str, make: Callable[..., Path], tmp_path: Path) -> None:
+    scaling = SCALED[kind]
+    source = make(config={"rope_scaling": dict(scaling), "rope_parameters": {**scaling, "rope_theta": 5e6}})
+    convert(source, tmp_path / "m.gguf", "gguf")
+    convert(elsewhere(tmp_path / "m.gguf", tmp_path / "other.gguf"), tmp_path / "back", "llama")
+    back = from_config_json(json.loads((tmp_path / "back" / "config.json").read_text()))
+    assert (back.rope_scaling, back.rope_theta) == (RopeScaling(**scaling), 5e6)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", SCALED)
+def test_llama_cpp_scales_positions_as_transformers_does(
+    kind: str, llama_cpp: Any, make: Callable[..., Path], tmp_path: Path
+) -> None:
+    scaling = SCALED[kind]
+    source = make(config={"rope_scaling": dict(scaling), "rope_parameters": {**scaling, "rope_theta": 5e6}})
+    convert(source, tmp_path / "m.gguf", "gguf")
+    for text in TEXTS:
+        ids, found = continued(llama_cpp, tmp_path / "m.gguf", text, 12)
+        assert found == greedy(source, ids, 12)
+
+
 def test_a_trained_model_continues_with_the_same_tokens_in_llama_cpp(llama_cpp: Any, tmp_path: Path) -> None:
     """A release in bf16 that `zhen run` made: its folder is named by ZHEN_RELEASE."""
     if "ZHEN_RELEASE" not in os.environ:

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from zhen.checkpoint.inspect import inspect_checkpoint
-from zhen.checkpoint.load import save_model
+from zhen.checkpoint.load import load_model, save_model
 from zhen.errors import ZhenError
 from zhen.model.config import PRESETS, ModelConfig, to_config_json
 from zhen.model.transformer import Transformer, initialise
@@ -184,3 +184,16 @@ def test_parameters_are_those_of_the_weights(tmp_path: Path) -> None:
     assert s.embedding_parameters == 64 * 32
     save_file({"model.norm.weight": torch.zeros(32)}, tmp_path / "model.safetensors")
     assert inspect_checkpoint(tmp_path).embedding_parameters is None
+
+
+@pytest.mark.parametrize("layers", [10**9, 10**25])
+def test_a_config_that_claims_no_end_of_layers_is_noted(layers: int, tmp_path: Path) -> None:
+    saved(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"num_hidden_layers": layers, "bos_token_id": 10**25}))
+    assert any("config.json: " in note for note in inspect_checkpoint(tmp_path).notes)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"bos_token_id": 1}))
+    with pytest.raises(ZhenError):
+        load_model(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    assert inspect_checkpoint(tmp_path).parameters is None

@@ -105,4 +105,17 @@ def config_of(config: Mapping[str, Any], scheme: str, file: str | PathLike[str] 
         )
     if errors:
         raise errors[0] if len(errors) == 1 else ManyErrors(errors)
-    return from_config_json({**plain(config), "model_type": "llama", "architectures": []}, file)
+    return as_llama(plain(config), file)
+
+
+def as_llama(config: Mapping[str, Any], file: str | PathLike[str] | None = None) -> ModelConfig:
+    """A config under LLaMA's keys, whatever family it names. Raises ZhenError as `from_config_json` does."""
+    model = from_config_json({**config, "model_type": "llama", "architectures": []}, file)
+    if model.num_hidden_layers > _MOST_LAYERS:
+        found, expected = f"{model.num_hidden_layers:,}", f"at most {_MOST_LAYERS:,}"
+        raise ZhenError(found, expected=expected, file=file, place="num_hidden_layers")
+    return model
+
+
+_MOST_LAYERS = 10_000
+"""Layers whose tensors are listed; a config that claims more would fill the memory."""

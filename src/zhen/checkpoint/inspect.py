@@ -12,7 +12,7 @@ import msgspec
 
 from zhen.checkpoint import license as licences
 from zhen.checkpoint import names, strictjson, tokens
-from zhen.checkpoint.configs import all_differences, plain
+from zhen.checkpoint.configs import all_differences, as_llama, plain
 from zhen.checkpoint.here import Here, look
 from zhen.checkpoint.hub import in_cache
 from zhen.checkpoint.schemes import LLAMA
@@ -20,7 +20,7 @@ from zhen.checkpoint.stored import readable
 from zhen.checkpoint.tokens import TokenizerSummary
 from zhen.errors import ZhenError
 from zhen.model.architecture import Difference, Topic
-from zhen.model.config import ModelConfig, from_config_json
+from zhen.model.config import ModelConfig
 from zhen.model.size import quantised_bytes, shapes
 
 LENGTHS = (4096, 32_768, 200_000)
@@ -275,7 +275,7 @@ def _as_llama(config: Mapping[str, Any], family: str) -> tuple[ModelConfig | Non
     if not config:
         return None, []
     try:
-        return from_config_json({**config, "model_type": "llama", "architectures": []}), []
+        return as_llama(config), []
     except ZhenError as error:
         return None, [f"config.json: {error.text()}"] if family == "llama" else []
 

@@ -63,7 +63,7 @@ def look(folder: Path, config: Mapping[str, Any]) -> tuple[TokenizerSummary | No
     added = {
         text: int(number)
         for number, token in _entries(settings.get("added_tokens_decoder"))
-        if number.isdecimal() and isinstance(text := _text(token), str)
+        if number.isdecimal() and len(number) < 10 and isinstance(text := _text(token), str)
     }
     kind, size, used = None, None, None
     for name, read in _READERS.items():
@@ -107,7 +107,7 @@ def _special(roles: Mapping[str, Any], added: Mapping[str, int], config: Mapping
     for role in ROLES:
         text = _text(roles.get(f"{role}_token"))
         claimed = config.get(f"{role}_token_id")
-        number = added.get(text or "", claimed if type(claimed) is int and claimed >= 0 else None)
+        number = added.get(text or "", claimed if type(claimed) is int and 0 <= claimed < 2**31 else None)
         if text is not None or number is not None:
             found[role] = Special(id=number, text=text)
     return found

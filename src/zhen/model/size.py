@@ -94,8 +94,8 @@ def quantised_bytes(inside: int, outside: int, bits: int) -> int:
     Below 16 bits each group of 128 has a scale of 16 bits and a zero point of `bits`, as AWQ and GPTQ store them
     (arXiv 2306.00978, 2210.17323): Yi-34B in 4 bits is 19 GB, as its model card says.
     """
-    each = 16.0 if bits >= 16 else bits + (16 + bits) / 128
-    return int(inside * each / 8) + 2 * outside
+    group = 16 * 128 if bits >= 16 else 128 * bits + 16 + bits
+    return inside * group // (128 * 8) + 2 * outside
 
 
 def checkpoint_bytes(config: ModelConfig, dtype: str) -> int:

@@ -31,6 +31,7 @@ VERBS = {
     "run": Verb("zhen.cli.run", "Take a recipe through its stages, from raw pages to a checked release", "Make"),
     "generate": Verb("zhen.cli.generate", "Continue a text with a checkpoint", "Use"),
     "chat": Verb("zhen.cli.chat", "Talk with a checkpoint's model in the terminal", "Use"),
+    "evaluate": Verb("zhen.cli.evaluate", "Score checkpoints on benchmarks from local files, item by item", "Judge"),
     "try": Verb("zhen.cli.try_", "Take a page alone through the rules of a recipe", "Judge"),
     "why": Verb("zhen.cli.why", "Say what became of a document of a run, rule by rule", "Judge"),
     "inspect": Verb("zhen.cli.inspect", "Say what a checkpoint is: family, naming, shape, parameters", "Judge"),

@@ -141,7 +141,7 @@ def _header(scanner: strictjson.Scanner, length: int, size: int, file: Path) -> 
         behind = f"{scanner.text[scanner.at : scanner.at + 20]!r} behind the table"
         place = f"header, byte {scanner.offset(scanner.at)}"
         raise ZhenError(behind, expected="only white space", file=file, place=place, rule="json.syntax")
-    if blank or not scanner.text.rstrip(" ").endswith("}"):
+    if blank or any(scanner.text.find(mark, scanner.text.rfind("}")) >= 0 for mark in "\n\r\t"):
         notes.append("white space around the header")
     found.sort(key=lambda tensor: (tensor.begin, tensor.end))
     _joined(found, start, size, file)

@@ -126,7 +126,8 @@ class Scanner:
 
     def offset(self, at: int) -> int:
         """The byte of the file at which the character `at` of the text lies."""
-        return self._base + len(self.text[:at].encode("utf-8"))
+        pieces = range(0, at, 1 << 16)  # a copy of the whole may be large
+        return self._base + sum(len(self.text[piece : min(at, piece + (1 << 16))].encode("utf-8")) for piece in pieces)
 
     def refused(self, error: Exception, at: int) -> ZhenError:
         """What `error`, seen at the character `at`, is called."""

@@ -98,7 +98,7 @@ class Attention(nn.Module):
         self.o_proj = Linear(queries, config.hidden_size)
 
     def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None) -> Tensor:
-        """x [B, T, hidden] -> [B, T, hidden]. `mask` [T, S] is given where "earlier" isn't the lower triangle."""
+        """x [B, T, hidden] -> [B, T, hidden]. `mask` [T, S] or [B, 1, T, T]: where not plainly causal."""
         B, T, _ = x.shape
         q = rotate(self.q_proj(x).view(B, T, -1, self.head_dim), *angles).transpose(1, 2)  # [B, H, T, D], float32
         k = rotate(self.k_proj(x).view(B, T, -1, self.head_dim), *angles).transpose(1, 2)  # [B, K, T, D], float32
@@ -195,13 +195,16 @@ class Transformer(nn.Module):
         self.lm_head = TiedHead(self.model.embed_tokens) if tied else Linear(config.hidden_size, config.vocab_size)
         self._rotary = Rotary(config)
 
-    def forward(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, cache: Cache | None = None, document_starts: Tensor | None = None) -> Tensor:
         """tokens [B, T] int64 -> logits [B, T, vocab] for the token that follows each."""
-        logits: Tensor = self.lm_head(self.hidden(tokens, cache))
+        logits: Tensor = self.lm_head(self.hidden(tokens, cache, document_starts))
         return logits
 
-    def hidden(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
-        """tokens [B, T] int64 -> [B, T, hidden] after the final norm. `cache` holds what came before, and grows."""
+    def hidden(self, tokens: Tensor, cache: Cache | None = None, document_starts: Tensor | None = None) -> Tensor:
+        """tokens [B, T] int64 -> [B, T, hidden] after the final norm. `cache` holds what came before, and grows.
+
+        `document_starts` [B, T] bool, without a cache: each document sees itself alone, at positions from 0 on.
+        """
         T = tokens.shape[1]
         start = 0 if cache is None else cache.length
         if cache is not None:
@@ -210,6 +213,8 @@ class Transformer(nn.Module):
         mask = None
         if start > 0 and T > 1:  # several tokens behind a cache: token i sees start + i + 1 positions
             mask = torch.ones(T, start + T, dtype=torch.bool, device=tokens.device).tril(start)
+        if document_starts is not None:
+            angles, mask = _apart(document_starts, angles)
         x = self.model.embed_tokens(tokens)
         for layer in self.model.layers:
             x = layer(x, angles, mask, cache)
@@ -217,6 +222,15 @@ class Transformer(nn.Module):
             cache.advance(T)
         normed: Tensor = self.model.norm(x)
         return normed
+
+
+def _apart(starts: Tensor, angles: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Documents packed into rows, kept apart: starts [B, T] -> angles [B, T, 1, D / 2] and mask [B, 1, T, T]."""
+    places = torch.arange(starts.shape[1], device=starts.device)
+    begins = torch.where(starts, places, 0).cummax(dim=1).values  # [B, T]: where each token's document begins
+    cosine, sine = (table[places - begins] for table in angles)
+    mask = (begins[:, :, None] == begins[:, None, :]).tril()
+    return (cosine, sine), mask[:, None]
 
 
 class Fresh(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -21,21 +21,24 @@ class Batch:
     """bool[b, s]: the targets that count in the loss."""
     document_starts: Tensor
     """bool[b, s]: the positions at which a document begins."""
+    reference: Tensor | None = None
+    """float32[b]: preferences only, how probable the model before training finds a row's targets, in nats."""
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        reference = None if self.reference is None else change(self.reference)
+        return Batch(
+            change(self.tokens), change(self.targets), change(self.mask), change(self.document_starts), reference
+        )
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
         if self.tokens.device == device:
             return self
-        return Batch(
-            self.tokens.to(device, non_blocking=True),
-            self.targets.to(device, non_blocking=True),
-            self.mask.to(device, non_blocking=True),
-            self.document_starts.to(device, non_blocking=True),
-        )
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pieces(self, size: int | None) -> Iterator[Batch]:
         """The batch in micro-batches of `size` sequences (the last may be smaller); None: in one."""
         total = self.tokens.shape[0]
         for start in range(0, total, size or total):
             rows = slice(start, start + (size or total))
-            yield Batch(self.tokens[rows], self.targets[rows], self.mask[rows], self.document_starts[rows])
+            yield self._each(lambda tensor, rows=rows: tensor[rows])  # type: ignore[misc]

@@ -21,9 +21,9 @@ from zhen.model.transformer import Transformer
 from zhen.train.health import RateWatch
 from zhen.train.heldout import HeldOut
 from zhen.train.loop import Update
-from zhen.train.optimizer import Optimizer
+from zhen.train.optimizer import Optimizer, trained
 from zhen.train.samples import sample_steps
-from zhen.train.settings import PretrainSettings
+from zhen.train.settings import LoopSettings
 from zhen.train.steps import Steps
 
 METRICS = "metrics.jsonl"
@@ -45,7 +45,7 @@ class Journal:
     def __init__(
         self,
         context: Context,
-        settings: PretrainSettings,
+        settings: LoopSettings,
         model: Transformer,
         optimizer: Optimizer,
         steps: Steps,
@@ -151,7 +151,7 @@ class Journal:
     def _save(self, step: int) -> None:
         self._metrics.sync()
         self._board.flush()
-        tensors: dict[str, Tensor] = {MODEL + name: value for name, value in self._model.state_dict().items()}
+        tensors: dict[str, Tensor] = {MODEL + name: value for name, value in trained(self._model).items()}
         tensors |= {OPTIMIZER + name: value for name, value in self._optimizer.tensors().items()}
         self._steps.save(step, tensors, {"step": step, "samples": self._samples, "held_out": self._bits})
 
@@ -189,7 +189,7 @@ class Journal:
         return tokens_per_second * self._flops_per_token / self._peak_flops
 
 
-def saves(settings: PretrainSettings, step: int) -> bool:
+def saves(settings: LoopSettings, step: int) -> bool:
     """Whether the recipe saves a training checkpoint after `step`."""
     return step % settings.checkpoint_every == 0 or step == settings.steps or step in settings.keep_steps
 

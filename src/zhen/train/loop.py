@@ -19,15 +19,25 @@ _IGNORED = -100
 """The target that cross-entropy passes over."""
 
 
+class Loss(Protocol):
+    """What is made small. It is divided by `units`, over the whole batch, whichever micro-batches it is cut into."""
+
+    def __call__(self, model: nn.Module, batch: Batch, dtype: torch.dtype) -> Tensor:
+        """The sum over the batch's units. float32[]."""
+
+    def units(self, batch: Batch) -> int:
+        """What the sum is over: targets, or pairs."""
+
+
 class Update(NamedTuple):
     """What one update of the weights was."""
 
     step: int
     """Updates done, this one included."""
     tokens: int
-    """Targets that counted."""
+    """Targets that counted (or pairs)."""
     loss: float
-    """Mean over these, in nats a token."""
+    """Mean over these, in nats."""
     gradient_norm: float
     """Before clipping."""
     learning_rate: float
@@ -52,10 +62,12 @@ def train(
     micro_batch: int | None,
     gradient_clip: float,
     dtype: torch.dtype,
+    loss: Loss | None = None,
 ) -> None:
     """Update the model once for each of `steps` (numbers from 0).
 
-    `batches` and `learning_rate` are functions of the step's number, so that nothing else must be remembered.
+    `batches` and `learning_rate` are functions of the step's number, so that nothing else must be remembered. Without
+    `loss` it is cross-entropy over the targets that count, documents in a row seeing those before them.
     Raises ZhenError before the update where loss or gradient are not finite.
     """
     model.train()
@@ -63,34 +75,53 @@ def train(
         begun = time.perf_counter()
         rate = learning_rate(step)
         batch = batches(step)
-        loss, tokens = accumulate(model, batch, micro_batch=micro_batch, dtype=dtype)
+        mean, tokens = accumulate(model, batch, micro_batch=micro_batch, dtype=dtype, loss=loss)
         norm = clip_gradient(optimizer, gradient_clip)
-        loss_value, norm_value = torch.stack([loss, norm]).tolist()
+        loss_value, norm_value = torch.stack([mean, norm]).tolist()
         require_finite(step + 1, loss_value, norm_value)
         optimizer.step(rate)
         watcher.after(Update(step + 1, tokens, loss_value, norm_value, rate, time.perf_counter() - begun))
 
 
-def accumulate(model: nn.Module, batch: Batch, *, micro_batch: int | None, dtype: torch.dtype) -> tuple[Tensor, int]:
+def accumulate(
+    model: nn.Module, batch: Batch, *, micro_batch: int | None, dtype: torch.dtype, loss: Loss | None = None
+) -> tuple[Tensor, int]:
     """Add the gradient of the batch's mean loss to the parameters, micro-batch by micro-batch.
 
     Every target counts the same, whichever micro-batch it is in: each part's sum is divided by the targets of
     the whole batch. Returns the loss (float32[], nats a token) and how many targets counted.
     """
     device = next(model.parameters()).device
-    tokens = int(batch.mask.sum())
+    summed = loss or CrossEntropy()
+    units = summed.units(batch)
     total = torch.zeros((), device=device)
     for piece in batch.pieces(micro_batch):
-        loss = summed_loss(model, piece.to(device), dtype) / tokens
-        torch.autograd.backward(loss)
-        total += loss.detach()
-    return total, tokens
+        part = summed(model, piece.to(device), dtype) / units
+        torch.autograd.backward(part)
+        total += part.detach()
+    return total, units
 
 
-def summed_loss(model: nn.Module, batch: Batch, dtype: torch.dtype) -> Tensor:
-    """Cross-entropy summed over the targets that count, in nats. float32[]."""
+class CrossEntropy:
+    """Cross-entropy over the targets that count, in nats."""
+
+    def __init__(self, apart: bool = False) -> None:
+        """`apart`: documents in one row don't see each other."""
+        self._apart = apart
+
+    def units(self, batch: Batch) -> int:
+        """The targets that count."""
+        return int(batch.mask.sum())
+
+    def __call__(self, model: nn.Module, batch: Batch, dtype: torch.dtype) -> Tensor:
+        """The sum. float32[]."""
+        return summed_loss(model, batch, dtype, self._apart)
+
+
+def summed_loss(model: nn.Module, batch: Batch, dtype: torch.dtype, apart: bool = False) -> Tensor:
+    """Cross-entropy summed over the targets that count, in nats; `apart`: documents don't see each other. float32[]."""
     with precision(batch.tokens.device, dtype, batch.tokens.shape[1]):
-        logits = model(batch.tokens)
+        logits = model(batch.tokens, document_starts=batch.document_starts) if apart else model(batch.tokens)
     targets = batch.targets if batch.mask.all() else batch.targets.masked_fill(~batch.mask, _IGNORED)
     return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=_IGNORED, reduction="sum")
 

@@ -8,10 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from zhen.errors import ZhenError
-from zhen.train.settings import PretrainSettings
+from zhen.train.settings import LoopSettings
 
 MUON_MOMENTUM = 0.95
 """Jordan et al. 2024, "Muon: an optimizer for hidden layers"."""
+
+
+def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that training changes, by name: those that want a gradient."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 class Optimizer:
@@ -22,8 +27,8 @@ class Optimizer:
     scalable for LLM training", section 2.2).
     """
 
-    def __init__(self, model: nn.Module, settings: PretrainSettings) -> None:
-        self._names = {parameter: name for name, parameter in model.named_parameters()}
+    def __init__(self, model: nn.Module, settings: LoopSettings) -> None:
+        self._names = {parameter: name for name, parameter in trained(model).items()}
         hidden, matrices, vectors = [], [], []
         for parameter, name in self._names.items():
             if parameter.ndim < 2:

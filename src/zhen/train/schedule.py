@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from zhen.train.settings import PretrainSettings
+from zhen.train.settings import LoopSettings
 
 
-def learning_rate(settings: PretrainSettings, step: int) -> float:
+def learning_rate(settings: LoopSettings, step: int) -> float:
     """The learning rate of update number `step` (0 is the first).
 
     Warm-up is linear and reaches the peak with update `warmup_steps`; the last update has the first learning

@@ -4,13 +4,77 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 import msgspec
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Positive = Annotated[float, msgspec.Meta(gt=0.0)]
+
+
+class LoopSettings(Protocol):
+    """What the loop, its optimizer and its journal ask of the settings of a stage that trains."""
+
+    @property
+    def steps(self) -> int:
+        """Updates of the weights in all."""
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Positions that pass through the model in one update."""
+
+    @property
+    def learning_rate(self) -> float:
+        """At its peak."""
+
+    @property
+    def schedule(self) -> Literal["wsd", "cosine"]:
+        """Its shape."""
+
+    @property
+    def warmup_steps(self) -> int:
+        """Steps of linear warm-up."""
+
+    @property
+    def decay_share(self) -> float:
+        """Share of the steps in which `wsd` decays."""
+
+    @property
+    def final_learning_rate_share(self) -> float:
+        """Learning rate at the end as a share of the peak."""
+
+    @property
+    def optimizer(self) -> Literal["adamw", "muon"]:
+        """Which one."""
+
+    @property
+    def betas(self) -> tuple[float, float]:
+        """AdamW's."""
+
+    @property
+    def eps(self) -> float:
+        """AdamW's."""
+
+    @property
+    def weight_decay(self) -> float:
+        """Decoupled."""
+
+    @property
+    def dtype(self) -> Literal["bfloat16", "float32"]:
+        """Number format of the matrix products."""
+
+    @property
+    def checkpoint_every(self) -> int:
+        """Steps between training checkpoints."""
+
+    @property
+    def keep_steps(self) -> tuple[int, ...]:
+        """Steps whose training checkpoints are kept."""
+
+    @property
+    def evaluate_every(self) -> int:
+        """Steps between measurements."""
 
 
 class PretrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -321,6 +321,8 @@ def test_what_exists_is_not_overwritten_but_an_empty_folder_may_be_given(tmp_pat
         with pytest.raises(ZhenError, match="exists already"):
             convert(source, tmp_path / out, target)
     (tmp_path / "empty").mkdir()
+    with pytest.raises(ZhenError, match=r"expected a new name$"):
+        convert(source, tmp_path / "empty", "gguf")
     convert(source, tmp_path / "empty", "yi")
     assert open_checkpoint(tmp_path / "empty").tensors
 

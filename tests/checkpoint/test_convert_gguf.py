@@ -22,7 +22,7 @@ import sentencepiece
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, decoders, models, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as Tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
@@ -277,6 +277,15 @@ def test_byte_level_tokenizers_go_there_and_back(pre: str, make: Callable[..., P
     for text in [*TEXTS, "<s>1234567 it's</s>"]:
         assert ours.encode(text).ids == theirs.encode(text).ids
         assert ours.decode(ours.encode(text).ids) == theirs.decode(theirs.encode(text).ids)
+
+
+def test_a_start_token_that_a_template_adds_is_added(make: Callable[..., Path], tmp_path: Path) -> None:
+    source = make(tokenizer=False)
+    made = byte_level("llama-bpe", source)
+    made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    made.save(str(source / "tokenizer.json"))
+    convert(source, tmp_path / "m.gguf", "gguf")
+    assert field(tmp_path / "m.gguf", "tokenizer.ggml.add_bos_token") is True
 
 
 def test_a_tokenizer_that_gguf_has_no_words_for_is_refused(make: Callable[..., Path], tmp_path: Path) -> None:

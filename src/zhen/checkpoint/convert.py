@@ -131,8 +131,10 @@ def _refuse_wrong(wanted: Wanted, out: Path) -> None:
     for place, value in (("--model-parallel", wanted.model_parallel), ("--shard-bytes", wanted.shard_bytes)):
         if value < 1:
             raise ZhenError(f"{value}", expected="at least 1", place=place)
-    if os.path.lexists(out) and not (out.is_dir() and not out.is_symlink() and not any(out.iterdir())):
-        raise ZhenError("exists already", expected="a new name, or an empty folder", file=out, place="--out")
+    empty = wanted.target != "gguf" and out.is_dir() and not out.is_symlink() and not any(out.iterdir())
+    if os.path.lexists(out) and not empty:
+        expected = "a new name" if wanted.target == "gguf" else "a new name, or an empty folder"
+        raise ZhenError("exists already", expected=expected, file=out, place="--out")
 
 
 def _plan(path: Path, wanted: Wanted) -> _Plan:

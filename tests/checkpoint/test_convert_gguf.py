@@ -28,9 +28,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaF
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from zhen.checkpoint.convert import Converted, Wanted, convert_checkpoint
-from zhen.checkpoint.gguf import open_gguf
+from zhen.checkpoint.gguf import open_gguf, restored_files
 from zhen.checkpoint.gguf_header import read_gguf_header
-from zhen.checkpoint.gguf_metadata import rope_factors
+from zhen.checkpoint.gguf_metadata import fingerprint, rope_factors
 from zhen.checkpoint.tokenizer_files import CUTS, read_tokenizer
 from zhen.checkpoint.writer import write_sharded
 from zhen.errors import ZhenError
@@ -620,3 +620,14 @@ def test_llama_cpp_cuts_text_as_published_tokenizers_do(
     model = llama_cpp.Llama(str(tmp_path / "m.gguf"), vocab_only=True, verbose=False)
     for text in [*TEXTS, "don't  stop   at 12345 ; ok\n\n  yes\t 你好，世界 100%"]:
         assert model.tokenize(text.encode(), add_bos=True, special=True) == theirs.encode(text).ids
+
+
+def test_a_number_where_a_file_should_lie_gives_no_file() -> None:
+    said = {"llama.block_count": 1}
+    keys = {
+        "zhen.file.config.json": 4_000_000_000,
+        "zhen.file.../x": "out",
+        "config.json": "{}",
+        "zhen.file.vocab.json": "{}",
+    }
+    assert restored_files(said | {"zhen.fingerprint": fingerprint(said)} | keys) == {"vocab.json": b"{}"}

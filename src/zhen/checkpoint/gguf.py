@@ -286,6 +286,10 @@ def restored_files(metadata: Mapping[str, Any]) -> dict[str, bytes] | None:
     found = {}
     for key, value in metadata.items():
         name = "tokenizer.json" if key == "tokenizer.huggingface.json" else key.removeprefix("zhen.file.")
-        if name in KEPT:
-            found[name] = value.encode("utf-8") if isinstance(value, str) else bytes(value)
+        if name == key or name not in KEPT:
+            continue
+        if isinstance(value, str):
+            found[name] = value.encode("utf-8")
+        elif isinstance(value, np.ndarray) and value.dtype == np.uint8:
+            found[name] = value.tobytes()
     return found

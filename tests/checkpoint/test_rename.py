@@ -364,7 +364,8 @@ def test_the_next_inspect_finishes_a_rename_that_was_cut_off(
     cut_off(folder, "insert")
     assert (folder / JOURNAL).exists()
     assert run(["inspect", str(folder), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["naming"] == "llama"
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["naming"], shown["remote_code"]) == ("llama", [])
     assert contents(folder) == contents(tmp_path / "yi-llama")
 
 

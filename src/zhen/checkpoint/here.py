@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zhen.checkpoint import strictjson
+from zhen.checkpoint.journal import recover
 from zhen.checkpoint.reader import INDEX, TORCH_INDEX_END, folder_of_index, open_checkpoint, weights
 from zhen.checkpoint.stored import Checkpoint, read_config, read_index
 from zhen.errors import ZhenError
@@ -45,6 +46,7 @@ class Here(NamedTuple):
 
 def look(path: Path) -> Here:
     """What lies at `path`: a folder, an index, a file with weights, or a config. Raises ZhenError for nothing known."""
+    recover(path)
     if path.is_file() and path.suffix == ".json" and not path.name.endswith(".index.json"):
         return _config_alone(path)
     folder = folder_of_index(path)

@@ -62,7 +62,7 @@ def copy_model(context: Context, stage: str, record: Record) -> Iterator[tuple[s
         target = context.folder / name
         if not (target.is_file() and sha256_file(target) == due):
             target.parent.mkdir(parents=True, exist_ok=True)
-            found = _copy(context.after[stage] / output.path, target)
+            found = copy_file(context.after[stage] / output.path, target)
             if found != due:
                 target.unlink()
                 raise ZhenError(
@@ -76,7 +76,8 @@ def copy_model(context: Context, stage: str, record: Record) -> Iterator[tuple[s
         yield name, due
 
 
-def _copy(source: Path, target: Path) -> Digest:
+def copy_file(source: Path, target: Path) -> Digest:
+    """Copy a file, all or nothing, hashing it on the way."""
     with source.open("rb") as read, atomic_write(target) as write:
         while piece := read.read(_PIECE):
             write.write(piece)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from zhen.audit.checks import audit_checkpoint
 from zhen.audit.license import TEXTS, text_of
@@ -14,6 +14,7 @@ from zhen.formats.record import Figure, Kind
 from zhen.formats.stage import Context, Figures
 from zhen.release.card import Card, initial, sources
 from zhen.release.collect import all_records, clean_record, copy_model, model_stage
+from zhen.release.notice import notice
 from zhen.release.settings import ReleaseSettings
 
 AUDIT = "audit.json"
@@ -77,26 +78,3 @@ def _figures(files: Mapping[str, Digest], card: Card, audit: Report) -> Figures:
         "claims_unchecked": Figure(len(audit.of("could not be checked")), "claims", n=len(audit.findings)),
         "card_figures": Figure(len(card.figures), "figures"),
     }
-
-
-def notice(name: str, initial: str | None, data: Sequence[tuple[str, str]]) -> str:
-    """The text of NOTICE: where architecture, names and layout come from, what was trained on and from."""
-    origin = f"Training went on from the checkpoint {initial}, whose terms stay in force." if initial else _OWN
-    lines = [name, "", _CREDITS, "", f"Weights: {origin}"]
-    if not initial:
-        lines += ["", _TOKENIZER]
-    if data:
-        lines += ["", "Data:"] + [f"- {source}: {terms}" for source, terms in data]
-    return "\n".join(lines) + "\n"
-
-
-_OWN = "trained from random values; none were taken from another model."
-
-_CREDITS = """Architecture: LLaMA, published by Meta AI (Touvron et al., "LLaMA: Open and Efficient Foundation Language
-Models", arXiv:2302.13971, and "Llama 2: Open Foundation and Fine-Tuned Chat Models", arXiv:2307.09288).
-
-Names of tensors and settings, layout of the files: those of the LLaMA implementation in Hugging Face
-transformers, Copyright 2022 EleutherAI and the HuggingFace Inc. team, Apache License 2.0. None of its code
-is part of this release."""
-
-_TOKENIZER = "Special tokens and their ids: after the tokenizer of Yi, 01.AI, Apache License 2.0."

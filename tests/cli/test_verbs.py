@@ -18,7 +18,7 @@ import pytest
 from zhen.cli.app import VERBS, run
 
 HEAVY = ("torch", "transformers", "daft", "pyarrow", "numba", "trafilatura", "sentencepiece", "ray", "altair")
-LIGHT = ("inspect", "rename", "convert", "audit", "verify")
+LIGHT = ("inspect", "rename", "convert", "release", "audit", "verify")
 
 
 def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -56,7 +56,7 @@ def test_answers_equal_transformers_and_the_plain_loop(run: Path) -> None:
     other = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     encoded = encode(QUESTIONS, tokenizer)
     stops, longest = line_ends(tokenizer), most_tokens(encoded)
-    answers = model_answers(engine, QUESTIONS, encoded, longest, stops, lambda _: None)
+    answers = model_answers(engine, QUESTIONS, encoded, longest, lambda _: None)
     for question, answer in zip(QUESTIONS, answers, strict=True):
         assert answer.logprobs is not None
         prompt = [tokenizer.end_of_text, *tokenizer.encode(question.prompt)]

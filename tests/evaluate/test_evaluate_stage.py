@@ -201,7 +201,7 @@ def test_a_stride_longer_than_the_context_is_refused(context: Make) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "field"),
-    [({"of": ["pretain"]}, "of"), ({"tasks": ["mmlu"]}, "tasks"), ({"tasks": []}, "tasks"),
+    [({"of": ["pretain"]}, "of"), ({"tasks": ["mlu"]}, "tasks"), ({"tasks": []}, "tasks"),
      ({"of": ["pretrain", "pretrain"]}, "of")],
 )  # fmt: skip
 def test_impossible_settings_are_named(settings: dict[str, Any], field: str) -> None:

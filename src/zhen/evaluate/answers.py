@@ -11,10 +11,14 @@ import numpy as np
 from zhen.evaluate.kneser_ney import KneserNey
 from zhen.evaluate.questions import Question, Task
 from zhen.infer.engine import Engine
+from zhen.infer.requests import Request
 from zhen.tokenizer.load import Tokenizer
 
 LOGPROB_DECIMALS = 6
 """Of a choice's log-probability; the choice is made by the rounded values, so that anyone can make it again."""
+
+LINE_END = "\n"
+"""Ends an answer."""
 
 MORE_TOKENS = 4
 """Tokens that an answer may be longer than the longest right one of its task."""
@@ -101,12 +105,12 @@ def most_tokens(encoded: Sequence[Encoded]) -> int:
 
 def line_ends(tokenizer: Tokenizer) -> frozenset[int]:
     """The tokens that hold a line's end."""
-    return frozenset(token for token in range(tokenizer.vocab_size) if "\n" in tokenizer.decode([token]))
+    return frozenset(token for token in range(tokenizer.vocab_size) if LINE_END in tokenizer.decode([token]))
 
 
 def first_line(ids: Sequence[int], tokenizer: Tokenizer) -> str:
     """The text of an answer up to the end of its line; ids beyond the tokenizer's have no text."""
-    return tokenizer.decode([token for token in ids if token < tokenizer.vocab_size]).partition("\n")[0]
+    return tokenizer.decode([token for token in ids if token < tokenizer.vocab_size]).partition(LINE_END)[0]
 
 
 def model_answers(
@@ -114,7 +118,6 @@ def model_answers(
     questions: Sequence[Question],
     encoded: Sequence[Encoded],
     max_tokens: int,
-    stops: frozenset[int],
     progress: Callable[[int], None],
 ) -> list[Answer]:
     """A model's answers; `progress` is told how many questions were just answered (0: choices were scored)."""
@@ -128,11 +131,14 @@ def model_answers(
         scores = iter(engine.score(pairs))
         logprobs += [[next(scores).total for _ in item.continuations] or None for item in some]
         progress(0)
-    prompts = [start + item.prompt for item in encoded]
+    room = max(1, engine.context_length - max_tokens + 1)
+    requests = [
+        Request(prompt=(start + item.prompt)[-room:], max_tokens=max_tokens, stop=(LINE_END,)) for item in encoded
+    ]
     outputs: dict[int, str] = {}
-    for places, answers in engine.greedy(prompts, max_tokens, stops):
-        outputs.update(zip(places, (first_line(ids, tokenizer) for ids in answers), strict=True))
-        progress(len(places))
+    for place, answer in engine.completed(requests):
+        outputs[place] = answer.text
+        progress(1)
     return [answered(question, outputs[i], logprobs[i]) for i, question in enumerate(questions)]
 
 

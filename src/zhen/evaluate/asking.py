@@ -60,7 +60,6 @@ class Asking:
                 task.questions[begin:end],
                 encoded[begin:end],
                 most_tokens(encoded),
-                self._line_ends,
                 lambda answered: self._work.advance(answered, facts),
             )
 
@@ -115,12 +114,8 @@ class Asking:
         return self._encoded[task.name]
 
     @cached_property
-    def _line_ends(self) -> frozenset[int]:
-        return line_ends(self._work.tokenizer)
-
-    @cached_property
     def _ngram(self) -> NgramAnswers:
-        return NgramAnswers(self._work.reference, self._work.tokenizer, self._line_ends)
+        return NgramAnswers(self._work.reference, self._work.tokenizer, line_ends(self._work.tokenizer))
 
     @cached_property
     def _found(self) -> dict[str, list[Found]]:

@@ -12,6 +12,12 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 TASKS = ("bits-per-byte", "samples")
 SAMPLEWEB = "sampleweb"
 """The task that stands for all the sample web's own questions."""
+BENCHMARKS = (
+    *("mmlu", "cmmlu", "ceval", "gaokao", "agieval", "agieval_gaokao", "arc_challenge", "arc_easy", "hellaswag"),
+    *("winogrande", "truthfulqa", "truthfulqa_mc1", "piqa", "siqa", "openbookqa", "commonsenseqa", "boolq", "squad"),
+    *("lambada", "bbh", "bbh_direct", "gsm8k", "math", "humaneval", "mbpp"),
+)
+"""The tasks of `zhen evaluate`."""
 MODELS = ("pretrain:0", "pretrain")
 
 
@@ -23,7 +29,14 @@ class EvaluateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     tasks: list[str] = msgspec.field(default_factory=lambda: list(TASKS))
     """`bits-per-byte` on held-out documents, beside xz -9 and a Kneser-Ney model; `samples` of greedy text;
-    `sampleweb`: the questions that come with the built-in web; or a JSONL file of questions, `./mine.jsonl`."""
+    `sampleweb`: the questions that come with the built-in web; a JSONL file of questions, `./mine.jsonl`; or a
+    benchmark, `mmlu`, with other shots than its own as `mmlu@0`."""
+
+    data: str | None = None
+    """Folder of the benchmarks' files."""
+
+    limit: Count | None = None
+    """Items of each benchmark, spread evenly over its subjects. None: all."""
 
     stride: Count | None = None
     """Tokens by which the window over a long document moves on. None: half the model's context length, so that every
@@ -45,12 +58,16 @@ class EvaluateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     def problems(self) -> Iterator[tuple[str, str, str]]:
         """(field, found, expected) for values that can't be used."""
         for field, values, known in (("of", self.of, MODELS), ("tasks", self.tasks, (*TASKS, SAMPLEWEB))):
-            expected = " or ".join(f'"{name}"' for name in known) + (" or a .jsonl file" if field == "tasks" else "")
+            more = ", a .jsonl file or a benchmark" if field == "tasks" else ""
+            expected = " or ".join(f'"{name}"' for name in known) + more
+            others = {*question_files(values), *benchmark_tasks(values)} if field == "tasks" else set()
             for value in values:
-                if value not in known and not (field == "tasks" and question_files([value])):
+                if value not in known and value not in others:
                     yield field, f'"{value}"', expected
             if len(set(values)) < len(values):
                 yield field, ", ".join(f'"{value}"' for value in values), "each name once"
+        if benchmark_tasks(self.tasks) and self.data is None:
+            yield "data", "nothing", f"the folder of the files of `{benchmark_tasks(self.tasks)[0]}`"
         if not self.tasks:
             yield "tasks", "an empty list", " or ".join(f'"{name}"' for name in TASKS)
 
@@ -58,3 +75,8 @@ class EvaluateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 def question_files(tasks: Sequence[str]) -> list[str]:
     """The tasks that are files of questions."""
     return [name for name in tasks if name.endswith(".jsonl")]
+
+
+def benchmark_tasks(tasks: Sequence[str]) -> list[str]:
+    """The tasks that are benchmarks."""
+    return [name for name in tasks if name.partition("@")[0] in BENCHMARKS]

@@ -12,6 +12,7 @@ from zhen.errors import ZhenError
 from zhen.evaluate import bits_per_byte as bpb
 from zhen.evaluate import results as report
 from zhen.evaluate.asking import Asking, ask
+from zhen.evaluate.benchmarks import benchmark_inputs, open_benchmarks, put_to_models
 from zhen.evaluate.held_out import Group, read_groups
 from zhen.evaluate.questions import form_figures, read_tasks, task_files
 from zhen.evaluate.samples import Sample, greedy_samples
@@ -51,9 +52,11 @@ def evaluate(context: Context) -> Figures:
     documents = sum(len(group.documents) for group in groups)
     work = Work(context, settings, tokenizer, groups)
     asking = Asking(work, tasks) if tasks else None
+    benches = open_benchmarks(settings)
     # questions are also given to the reference and to the commonest answer, and looked up in the training text
     work.total = documents * (len(models) * len(document_tasks) + (BITS in settings.tasks))
     work.total += asking.total * (len(models) + 3) if asking else 0
+    work.total += sum(bench.total for bench in benches.values()) * len(models)
     engines: dict[str, LoadedEngine] = {
         name: cache(partial(load_engine, folder, dtype="float32")) for name, folder in models.items()
     }
@@ -67,6 +70,13 @@ def evaluate(context: Context) -> Figures:
         figures |= of_questions
         figures |= form_figures(asking.tasks)
         sentences.insert(0, sentence)
+    if benches:
+        files, more, of_benchmarks = put_to_models(work, benches, engines)
+        for name, some in files.items():
+            results["items"].setdefault(name, {}).update(some)
+        results |= more
+        figures |= of_benchmarks
+        sentences.append(f"{sum(bench.total for bench in benches.values()):,} items of {', '.join(benches)}")
     context.output("results.json", "result", write_json(context.folder / "results.json", results))
     context.output("timings.json", "log", write_json(context.folder / "timings.json", work.timings))
     shutil.rmtree(context.folder / PARTS, ignore_errors=True)
@@ -76,13 +86,13 @@ def evaluate(context: Context) -> Figures:
 
 
 def evaluate_inputs(sections: Mapping[str, Any]) -> list[Input]:
-    """The recipe's own files of questions. Raises ZhenError for one that is missing."""
+    """The recipe's own files of questions, and those of benchmarks. Raises ZhenError for one that is missing."""
     settings: EvaluateSettings = sections["evaluate"]
     found = []
     for name, path in task_files(question_files(settings.tasks), None).items():
         digest = sha256_file(path)
         found.append(Input(f"{name}.jsonl", digest.bytes, digest.sha256))
-    return found
+    return found + benchmark_inputs(settings)
 
 
 def _margins(figures: Figures) -> str:

@@ -112,27 +112,6 @@ def test_company_changes_no_answer(engine: Engine, model: Transformer) -> None:
     assert [answer.tokens for answer in together] == [generate(model, prompt, 12, {EOT}) for prompt in prompts(11)]
 
 
-def test_greedy_batches_say_what_the_plain_loop_says(engine: Engine, model: Transformer) -> None:
-    asked = prompts(23, longest=6)
-    stop = generate(model, asked[0], 3, {EOT})[-1]
-    found = {place: ids for places, some in engine.greedy(asked, 12, frozenset([stop])) for place, ids in
-             zip(places, some, strict=True)}  # fmt: skip
-    assert sorted(found) == list(range(23))
-    for place, prompt in enumerate(asked):
-        ids = found[place]
-        wanted = generate(model, prompt, 12, {EOT, stop})
-        assert ids[: len(wanted)] == wanted
-        assert ids[len(wanted) :] in ([], [EOT], [stop])
-        assert len(ids) == min(12, len(wanted) + 1)
-
-
-def test_greedy_batches_keep_the_end_of_a_long_prompt(engine: Engine, model: Transformer) -> None:
-    long = [3 + i % 60 for i in range(CONTEXT + 5)]
-    ((places, (ids,)),) = engine.greedy([long], 9)
-    assert places == [0]
-    assert ids == generate(model, long[-(CONTEXT - 8) :], 9, {EOT})[:9]
-
-
 def test_sampling_depends_on_the_seed_alone(engine: Engine) -> None:
     def ask(seed: int, prompt: list[int]) -> Request:
         return Request(prompt=prompt, max_tokens=12, temperature=1.0, top_p=0.9, seed=seed, stop_ids=NEVER)

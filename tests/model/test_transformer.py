@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from zhen.errors import ZhenError
+from zhen.model.attention import SHORT
 from zhen.model.cache import Cache
 from zhen.model.config import ModelConfig, RopeScaling, to_config_json
 from zhen.model.generate import generate
-from zhen.model.transformer import FRESH, SHORT, Transformer, initialise
+from zhen.model.transformer import FRESH, Transformer, initialise
 
 POSITIONS = 24
 SCALINGS = {

@@ -54,3 +54,34 @@ class Detokenizer:
         self._from = self._shown
         self._shown = len(self._ids)
         return piece
+
+
+class Stops:
+    """Holds back what may turn out to begin a stop text, and ends before the first that is whole."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = tuple(texts)
+        self._held = ""
+
+    def add(self, piece: str) -> tuple[str, bool]:
+        """What can be shown now that `piece` has come, and whether a stop text has: then it is all that will be."""
+        if not self._texts:
+            return piece, False
+        text = self._held + piece
+        found = [at for stop in self._texts if (at := text.find(stop)) >= 0]
+        if found:
+            self._held = ""
+            return text[: min(found)], True
+        keep = max(_overlap(text, stop) for stop in self._texts)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep], False
+
+    def rest(self) -> str:
+        """What was held back, at the end."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _overlap(text: str, stop: str) -> int:
+    """How many last characters of `text` are the first ones of `stop`."""
+    return next(size for size in range(min(len(text), len(stop) - 1), -1, -1) if text.endswith(stop[:size]))

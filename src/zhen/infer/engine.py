@@ -1,53 +1,42 @@
 """The engine of inference: requests in, events out; and how likely texts are to the model.
 
-Requests advance in lock-step, one token a step, each with a cache of its own: the answer to a prompt never depends on
-what else is being answered. Scores are computed in batches padded on the right, which a causal model doesn't see.
+Requests are answered together, each with a cache of its own: a step gives every answer its next token and reads some
+blocks of prompts, in one pass over the weights. What a request gets depends on none of the others, to the last bit.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from zhen.checkpoint.load import end_ids, load_model
 from zhen.errors import ZhenError
-from zhen.infer.detokenize import Detokenizer
-from zhen.infer.requests import Completion, Event, Finish, Request, Score
-from zhen.infer.sampling import choose
+from zhen.infer.grammar import Grammars
+from zhen.infer.prefix import Prefixes, block_keys
+from zhen.infer.requests import Completion, Event, Finish, Logprob, Request, Score
+from zhen.infer.running import Running
+from zhen.infer.scheduler import BLOCK, Scheduler
+from zhen.infer.scoring import DAMAGED, NOT_FINITE, Stretch, score_stretches
+from zhen.infer.steady import steady_rows
+from zhen.model.attention import Piece
 from zhen.model.cache import Cache
 from zhen.model.likelihood import Window, rolling_windows
 from zhen.model.size import parameters
 from zhen.model.transformer import Transformer
 from zhen.tokenizer.load import Tokenizer, load_tokenizer
 
-__all__ = ["Completion", "Engine", "Event", "Request", "Score", "load_engine"]
+__all__ = ["DAMAGED", "NOT_FINITE", "Completion", "Engine", "Event", "Request", "Score", "load_engine"]
 
-_LOGITS_AT_ONCE = 1 << 24
-"""Logits held at a time while scoring, 64 MiB in float32."""
+PROMPT_TOKENS = 4 * BLOCK
+"""Tokens of prompts read in a step, beside the answers' tokens: answers that are under way wait no longer for them."""
 
-NOT_FINITE = "the model gives values that are not finite"
-DAMAGED = "its weights may be damaged; `zhen audit` looks at them"
-
-
-@dataclass
-class _Running:
-    """A request that has its cache. `feed`: tokens that the model has not seen yet."""
-
-    id: int
-    request: Request
-    stop_ids: frozenset[int]
-    cache: Cache
-    feed: list[int]
-    text: Detokenizer
-    generator: torch.Generator
-    made: int = 0
+PREFIX_TOKENS = 128 * BLOCK
+"""Tokens of beginnings whose keys and values are kept for the next request that has them."""
 
 
 @dataclass
@@ -56,108 +45,148 @@ class _Answer:
 
     tokens: list[int] = field(default_factory=list)
     text: list[str] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    top: list[tuple[Logprob, ...]] = field(default_factory=list)
 
+    def add(self, event: Event) -> None:
+        """Take an event in."""
+        if event.token is not None:
+            self.tokens.append(event.token)
+            if event.logprob is not None:
+                self.logprobs.append(event.logprob)
+                self.top.append(event.top)
+        self.text.append(event.text)
 
-class _Stretch(NamedTuple):
-    """ids[window.begin : window.end] of one sequence, of which the tokens from window.first on are scored."""
-
-    ids: list[int]
-    window: Window
+    def completion(self, finish: Finish) -> Completion:
+        """The whole."""
+        return Completion(self.tokens, "".join(self.text), finish, self.logprobs, self.top)
 
 
 class Engine:
     """A model and its tokenizer, ready to continue and to score. Not for several threads at once."""
 
     def __init__(
-        self, model: Transformer, tokenizer: Tokenizer, batch: int = 32, ends: frozenset[int] = frozenset()
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        batch: int = 32,
+        ends: frozenset[int] = frozenset(),
+        *,
+        prompt_tokens: int = PROMPT_TOKENS,
+        prefix_tokens: int = PREFIX_TOKENS,
+        cache_tokens: int | None = None,
     ) -> None:
         """`batch`: most requests answered, and sequences scored, at a time. `ends`: what ends an answer beside the
-        tokenizer's end of text."""
+        tokenizer's end of text. `prompt_tokens`: most tokens of prompts read in a step, at least a block of 64.
+        `prefix_tokens`: of beginnings kept. `cache_tokens`: most tokens that requests under way may come to together;
+        one that needs more than that alone is refused."""
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.batch = batch
-        self.context_length = model.config.max_position_embeddings
+        config = model.config
+        self.context_length = config.max_position_embeddings
         """Most tokens that the model is fed at a time."""
-        self._ends = ends | {tokenizer.end_of_text}
-        self._waiting: deque[tuple[int, Request]] = deque()
-        self._running: list[_Running] = []
+        scaling = config.rope_scaling
+        self.longest = self.context_length
+        """Most tokens of prompt and answer together: the context, or what dynamic scaling stretches it to."""
+        if scaling is not None and scaling.rope_type == "dynamic":
+            self.longest = int(self.context_length * scaling.factor)
+        self.ends = ends | {tokenizer.end_of_text}
+        """Tokens that end an answer where a request does not say."""
+        self.prefixes = Prefixes(prefix_tokens)
+        self._most = max(prompt_tokens, BLOCK)
+        self._cache_tokens = cache_tokens
+        self._scheduler = Scheduler(batch, self._most, cache_tokens)
+        self._grammars = Grammars(tokenizer, config.vocab_size)
+        self._asked: dict[int, Request] = {}
+        self._running: dict[int, Running] = {}
         self._cancelled: list[int] = []
         self._next_id = 0
+
+    @cached_property
+    def steady_rows(self) -> int:
+        """Rows that every step is filled up to, so that a row's bits do not depend on how many there are."""
+        return steady_rows(self.model, self._most + self.batch)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that have not begun."""
+        return self._scheduler.waiting
+
+    @property
+    def running(self) -> int:
+        """Requests under way."""
+        return self._scheduler.running
 
     def submit(self, request: Request) -> int:
         """Queue a request; returns its id. Raises ZhenError for values that can't be used, naming the first."""
         for name, found, expected in request.problems():
             raise ZhenError(f"request: {name} = {found}", expected=expected)
         self._check_ids(request.prompt)
-        if len(request.prompt) > self.context_length:
+        self._check_ids(list(request.logit_bias))
+        if len(request.prompt) > self.longest:
             raise ZhenError(
                 f"a prompt of {len(request.prompt):,} tokens",
-                expected=f"at most {self.context_length:,}, the model's context length",
+                expected=f"at most {self.longest:,}, the model's context length",
             )
+        room = self._room(request)
+        if self._cache_tokens is not None and room > self._cache_tokens:
+            raise ZhenError(f"{room:,} tokens of prompt and answer", expected=f"at most {self._cache_tokens:,}")
+        if request.grammar is not None:
+            self._grammars.matcher(request.grammar)
         self._next_id += 1
-        self._waiting.append((self._next_id, request))
+        self._asked[self._next_id] = request
+        # beyond the trained length, dynamic scaling turns the same tokens otherwise in texts of another length
+        salt = room if room > self.context_length else 0
+        self._scheduler.submit(self._next_id, len(request.prompt), room, block_keys(request.prompt, salt))
         return self._next_id
 
     def cancel(self, request_id: int) -> None:
         """Give a request up; its last event comes with the next step. One that has ended is left alone."""
-        waiting = [id for id, _ in self._waiting if id == request_id]
-        running = [state.id for state in self._running if state.id == request_id]
-        self._cancelled += waiting + running
-        self._waiting = deque((id, request) for id, request in self._waiting if id != request_id)
-        self._running = [state for state in self._running if state.id != request_id]
+        if self._scheduler.end(request_id):
+            self._cancelled.append(request_id)
+            self._running.pop(request_id, None)
+            del self._asked[request_id]
 
+    @torch.inference_mode()
     def step(self) -> list[Event]:
-        """Advance every running request by a token; an empty list when there is nothing to do."""
+        """Advance every request under way; an empty list when there is nothing to do.
+
+        A step that only reads prompts has events of no token: with text "" and no finish.
+        """
         events = [Event(id, None, "", "cancelled") for id in self._cancelled]
         self._cancelled.clear()
-        while self._waiting and len(self._running) < self.batch:
-            self._running.append(self._start(*self._waiting.popleft()))
-        going_on = []
-        for state in self._running:
-            event = self._advance(state)
-            events.append(event)
-            if event.finish is None:
-                going_on.append(state)
-        self._running = going_on
+        for id in self._scheduler.admit():
+            self._running[id] = self._start(id, self._asked[id])
+        for id in self._scheduler.reading():
+            state = self._running[id]
+            if found := self.prefixes.find(state.cache, state.keys, len(state.request.prompt)):
+                self._scheduler.reuse(id, found)
+        for state, logits in self._feed():
+            events += self._answers(state, logits) if logits is not None else [Event(state.id, None, "")]
         return events
+
+    def completed(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]:
+        """Answer `requests`: their places with their answers, as they are done. The engine must be idle."""
+        if self.waiting or self.running:
+            raise ZhenError("the engine is answering other requests", expected="an idle engine")
+        places = {self.submit(request): place for place, request in enumerate(requests)}
+        answers = {id: _Answer() for id in places}
+        try:
+            while answers:
+                for event in self.step():
+                    if event.id in answers:
+                        answers[event.id].add(event)
+                        if event.finish is not None:
+                            yield places[event.id], answers.pop(event.id).completion(event.finish)
+        finally:
+            for id in answers:
+                self.cancel(id)
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Answer `requests`, in their order. The engine must have nothing else to do."""
-        if self._waiting or self._running:
-            raise ZhenError("the engine is answering other requests", expected="generate() on an idle engine")
-        answers = {self.submit(request): _Answer() for request in requests}
-        finished: dict[int, Finish] = {}
-        while len(finished) < len(answers):
-            for event in self.step():
-                answer = answers.get(event.id)
-                if answer is None:
-                    continue
-                if event.token is not None:
-                    answer.tokens.append(event.token)
-                answer.text.append(event.text)
-                if event.finish is not None:
-                    finished[event.id] = event.finish
-        return [Completion(answer.tokens, "".join(answer.text), finished[id]) for id, answer in answers.items()]
-
-    def greedy(
-        self, prompts: Sequence[Sequence[int]], max_tokens: int, stops: frozenset[int] = frozenset()
-    ) -> Iterator[tuple[list[int], list[list[int]]]]:
-        """Greedy continuations of many prompts, those of equal length together: faster than a request each.
-
-        Yields places of `prompts` with their continuations, a batch at a time, each place once. A continuation ends
-        with the first token that ends an answer or is one of `stops`, which is its last then. A prompt that leaves no
-        room in the model's context loses its beginning.
-        """
-        room = max(1, self.context_length - max_tokens + 1)
-        places: dict[int, list[int]] = {}
-        for place, prompt in enumerate(prompts):
-            self._check_ids(prompt)
-            places.setdefault(min(len(prompt), room), []).append(place)
-        for length in sorted(places):
-            for at in range(0, len(places[length]), self.batch):
-                members = places[length][at : at + self.batch]
-                fed = [list(prompts[place][-length:]) for place in members]
-                yield members, self._greedy_batch(fed, max_tokens, self._ends | stops)
+        answers = dict(self.completed(requests))
+        return [answers[place] for place in range(len(requests))]
 
     def score(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Score]:
         """How the model sees each continuation behind its context, in the order of `pairs`.
@@ -175,8 +204,8 @@ class Engine:
                     expected=f"at most {self.context_length:,}, the model's context length",
                 )
             window = Window(max(0, len(ids) - 1 - self.context_length), len(ids) - len(continuation), len(ids))
-            items.append([_Stretch(ids, window)] if continuation else [])
-        return self._score(items)
+            items.append([Stretch(ids, window)] if continuation else [])
+        return score_stretches(self.model, items, self.batch)
 
     def score_rolling(self, ids: Sequence[int], stride: int) -> Score:
         """How the model sees every token of a text of any length, the first from the context [end_of_text].
@@ -191,140 +220,72 @@ class Engine:
         for document in documents:
             ids = [self.tokenizer.end_of_text, *document]
             self._check_ids(ids)
-            items.append([_Stretch(ids, window) for window in rolling_windows(ids, self.context_length, stride)])
-        return self._score(items)
+            items.append([Stretch(ids, window) for window in rolling_windows(ids, self.context_length, stride)])
+        return score_stretches(self.model, items, self.batch)
 
     def _check_ids(self, ids: Sequence[int]) -> None:
         vocabulary = self.model.config.vocab_size
-        for token in (min(ids), max(ids)):
+        for token in (min(ids), max(ids)) if ids else ():
             if not 0 <= token < vocabulary:
                 raise ZhenError(f"token id {token}", expected=f"0 to {vocabulary - 1:,}, the model's vocabulary")
 
-    def _start(self, request_id: int, request: Request) -> _Running:
+    def _room(self, request: Request) -> int:
+        """Tokens that a request may come to have in its cache: the last one made is never fed back."""
+        return min(len(request.prompt) + request.max_tokens - 1, self.longest)
+
+    def _start(self, id: int, request: Request) -> Running:
         weight = self.model.lm_head.weight
-        # the last token made is never fed back
-        capacity = min(len(request.prompt) + request.max_tokens - 1, self.context_length)
-        return _Running(
-            id=request_id,
-            request=request,
-            stop_ids=self._ends if request.stop_ids is None else request.stop_ids,
-            cache=Cache(self.model.config, 1, capacity, weight.dtype, weight.device),
-            feed=list(request.prompt),
-            text=Detokenizer(self.tokenizer, request.prompt),
-            generator=torch.Generator().manual_seed(request.seed),
+        room = self._room(request)
+        return Running(
+            id,
+            request,
+            cache=Cache(self.model.config, 1, room, weight.dtype, weight.device),
+            angles=self.model.positions(room, weight.device),
+            keys=block_keys(request.prompt, room if room > self.context_length else 0),
+            stop_ids=self.ends if request.stop_ids is None else request.stop_ids,
+            tokenizer=self.tokenizer,
+            matcher=self._grammars.matcher(request.grammar) if request.grammar is not None else None,
         )
 
-    @torch.inference_mode()
-    def _advance(self, state: _Running) -> Event:
-        request, cache = state.request, state.cache
-        tokens = torch.tensor([state.feed], device=self.model.lm_head.weight.device)
-        logits = self.model.lm_head(self.model.hidden(tokens, cache)[0, -1])
+    def _feed(self) -> list[tuple[Running, Tensor | None]]:
+        """Feed the model what the scheduler says. With each request its logits [rows, vocab], float32 on the CPU, or
+        None where some of its prompt is left to read."""
+        tokens: list[int] = []
+        pieces: list[Piece] = []
+        fed: list[tuple[Running, int]] = []
+        wanted: list[int] = []
+        for id, count in self._scheduler.feeds():
+            state = self._running[id]
+            ids, piece = state.prompt_piece(count) if count else state.answer_piece()
+            # of an answer all rows are looked at, of a prompt the last
+            rows = len(ids) if not count else int(piece.cache.length + count == len(state.request.prompt))
+            tokens += ids
+            pieces.append(piece)
+            fed.append((state, rows))
+            wanted += range(len(tokens) - rows, len(tokens))
+        if not pieces:
+            return []
+        device = self.model.lm_head.weight.device
+        filler = [0] * max(0, self.steady_rows - len(tokens))
+        hidden = self.model.together(torch.tensor(tokens + filler, device=device), pieces)
+        for (state, _), piece in zip(fed, pieces, strict=True):
+            self.prefixes.keep(state.cache, state.keys, piece.cache.length - piece.length)
+        if not wanted:
+            return [(state, None) for state, _ in fed]
+        filler = [0] * max(0, self.steady_rows - len(wanted))
+        logits = self.model.lm_head(hidden[torch.tensor(wanted + filler, device=device)])
+        logits = logits[: len(wanted)].float().cpu()
         if not bool(torch.isfinite(logits).all()):
             raise ZhenError(NOT_FINITE, hint=DAMAGED)
-        token = choose(
-            logits,
-            temperature=request.temperature,
-            top_k=request.top_k,
-            top_p=request.top_p,
-            generator=state.generator,
-        )
-        if token in state.stop_ids:
-            return Event(state.id, None, state.text.rest(), "stop")
-        state.made += 1
-        state.feed = [token]
-        text = state.text.add(token)
-        if state.made == request.max_tokens or cache.length == cache.capacity:
-            return Event(state.id, token, text + state.text.rest(), "length")
-        return Event(state.id, token, text)
+        parts = iter(torch.split(logits, [rows for _, rows in fed if rows]))
+        return [(state, next(parts) if rows else None) for state, rows in fed]
 
-    @torch.inference_mode()
-    def _greedy_batch(self, prompts: list[list[int]], max_tokens: int, stops: frozenset[int]) -> list[list[int]]:
-        """Continuations of prompts of one length."""
-        weight = self.model.lm_head.weight
-        capacity = len(prompts[0]) + max_tokens - 1
-        cache = Cache(self.model.config, len(prompts), capacity, weight.dtype, weight.device)
-        tokens = torch.tensor(prompts, device=weight.device)
-        answers: list[list[int]] = [[] for _ in prompts]
-        running = list(range(len(prompts)))
-        for _ in range(max_tokens):
-            logits = self.model.lm_head(self.model.hidden(tokens, cache)[:, -1]).float()
-            if not bool(torch.isfinite(logits[running]).all()):
-                raise ZhenError(NOT_FINITE, hint=DAMAGED)
-            chosen = logits.argmax(1)
-            for row in running:
-                answers[row].append(int(chosen[row]))
-            running = [row for row in running if answers[row][-1] not in stops]
-            if not running:
-                break
-            tokens = chosen[:, None]
-        return answers
-
-    @torch.inference_mode()
-    def _score(self, items: Sequence[Sequence[_Stretch]]) -> list[Score]:
-        """A score an item, its stretches one behind the other, in the order given.
-
-        Stretches of similar length are computed together, in an order that the lengths alone decide.
-        """
-        stretches = [stretch for item in items for stretch in item]
-        order = sorted(range(len(stretches)), key=lambda i: stretches[i].window.begin - stretches[i].window.end)
-        scores: dict[int, Score] = {}
-        for at in range(0, len(order), self.batch):
-            members = order[at : at + self.batch]
-            scores.update(zip(members, self._score_batch([stretches[i] for i in members]), strict=True))
-        in_order = iter(scores[i] for i in range(len(stretches)))
-        return [_joined([next(in_order) for _ in item]) for item in items]
-
-    def _score_batch(self, stretches: Sequence[_Stretch]) -> Iterator[Score]:
-        device = self.model.lm_head.weight.device
-        fed = [ids[window.begin : window.end - 1] for ids, window in stretches]
-        counts = [window.end - window.first for _, window in stretches]
-        longest = max(map(len, fed))
-        padded = torch.tensor([ids + [0] * (longest - len(ids)) for ids in fed], device=device)
-        hidden = self.model.hidden(padded)  # [B, T, hidden]
-        rows = [row[len(ids) - count : len(ids)] for row, ids, count in zip(hidden, fed, counts, strict=True)]
-        targets = [token for ids, window in stretches for token in ids[window.first : window.end]]
-        columns = self._statistics(torch.cat(rows), torch.tensor(targets, device=device))
-        if not all(bool(torch.isfinite(column).all()) for column in columns):
-            raise ZhenError(NOT_FINITE, hint=DAMAGED)
-        for parts in zip(*(torch.split(column.cpu(), counts) for column in columns), strict=True):
-            logprobs, ranks, means, variances = (part.numpy() for part in parts)
-            yield Score(logprobs, ranks, means, variances)
-
-    def _statistics(self, rows: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """rows [n, hidden], targets [n] -> log-probability, rank, mean and variance of the log-probability, each [n].
-
-        Mean and variance are those that Min-K%++ needs (Zhang et al. 2024, arXiv 2404.02936, section 4).
-        """
-        at_once = max(1, _LOGITS_AT_ONCE // self.model.config.vocab_size)
-        parts = []
-        for some, wanted in zip(torch.split(rows, at_once), torch.split(targets, at_once), strict=True):
-            logits = self.model.lm_head(some).float()
-            own = logits.gather(1, wanted[:, None])
-            lower_ids = torch.arange(logits.shape[1], device=logits.device) < wanted[:, None]
-            ranks = 1 + ((logits > own) | ((logits == own) & lower_ids)).sum(1)
-            logs = torch.log_softmax(logits, dim=1)
-            probabilities = logs.exp()
-            means = (probabilities * logs).sum(1, keepdim=True)
-            variances = (probabilities * (logs - means) ** 2).sum(1)
-            logprobs = logs.gather(1, wanted[:, None])[:, 0]
-            parts.append((logprobs.double(), ranks, means[:, 0].double(), variances.double()))
-        logprobs, ranks, means, variances = (torch.cat(column) for column in zip(*parts, strict=True))
-        return logprobs, ranks, means, variances
-
-
-def _joined(scores: Sequence[Score]) -> Score:
-    """Scores of one text's stretches, one behind the other."""
-    if len(scores) == 1:
-        return scores[0]
-    if not scores:
-        none = np.empty(0)
-        return Score(none, np.empty(0, np.int64), none, none)
-    return Score(
-        np.concatenate([score.logprobs for score in scores]),
-        np.concatenate([score.ranks for score in scores]),
-        np.concatenate([score.means for score in scores]),
-        np.concatenate([score.variances for score in scores]),
-    )
+    def _answers(self, state: Running, logits: Tensor) -> list[Event]:
+        events = list(state.take(logits))
+        if events[-1].finish is not None:
+            self._scheduler.end(state.id)
+            del self._running[state.id], self._asked[state.id]
+        return events
 
 
 _FAST_IN_FLOAT32 = 250_000_000

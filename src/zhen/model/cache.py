@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -46,3 +48,12 @@ class Cache:
     def advance(self, count: int) -> None:
         """Count `count` tokens, appended in all layers, as seen."""
         self.length += count
+
+    def copy(self, begin: int, end: int) -> list[Tensor]:
+        """All that is kept of the tokens begin … end - 1, for `put`."""
+        return [each[:, :, begin:end].clone() for each in (*self.keys, *self.values)]
+
+    def put(self, begin: int, parts: Sequence[Tensor]) -> None:
+        """Set what `copy` gave of a cache of the same shape, from token `begin` on; `advance` counts it."""
+        for mine, its in zip((*self.keys, *self.values), parts, strict=True):
+            mine[:, :, begin : begin + its.shape[2]] = its

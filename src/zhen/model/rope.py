@@ -9,6 +9,9 @@ from torch import Tensor
 
 from zhen.model.config import ModelConfig, RopeScaling
 
+Angles = tuple[Tensor, Tensor]
+"""Cosine and sine of positions, each [count, 1, head_dim / 2] float32."""
+
 
 def inverse_frequencies(config: ModelConfig, length: int, device: torch.device) -> Tensor:
     """Radians a position for each rotary pair, [head_dim / 2] float32.
@@ -52,9 +55,9 @@ class Rotary:
         self._config = config
         self._dynamic = config.rope_scaling is not None and config.rope_scaling.rope_type == "dynamic"
         self._factor = attention_factor(config.rope_scaling)
-        self._last: tuple[tuple[object, ...], tuple[Tensor, Tensor]] | None = None
+        self._last: tuple[tuple[object, ...], Angles] | None = None
 
-    def tables(self, start: int, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    def tables(self, start: int, count: int, device: torch.device) -> Angles:
         """(cosine, sine) of the positions start … start + count - 1, each [count, 1, head_dim / 2] float32."""
         # a tensor made in inference mode can't be used in training, so the mode is part of the key
         key = (start, count, device, torch.is_inference_mode_enabled())

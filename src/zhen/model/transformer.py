@@ -6,11 +6,10 @@ Norms and rotary positions are computed in float32 whatever the weights are.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import math
 import re
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,9 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zhen.model.attention import Piece, Together, attend
 from zhen.model.cache import Cache
 from zhen.model.config import ModelConfig, check
-from zhen.model.rope import Rotary, rotate
+from zhen.model.rope import Angles, Rotary, rotate
 
 
 class Linear(nn.Linear):
@@ -59,30 +59,6 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x.float(), self.weight.shape, self.weight.float(), self.eps).to(dtype)
 
 
-SHORT = 256
-"""Sequences up to this length are attended to in float32 where bfloat16 would be slower."""
-
-
-def attends_in_float32(values: Tensor) -> bool:
-    """Whether attention over new `values` [B, K, T, D] runs in float32 although they are narrower.
-
-    On CPUs without AMX, PyTorch's bfloat16 kernel has a backward that is three times slower at 128 tokens (14 ms
-    against 5 for 16 × 4 heads of 32, AVX-512 with bf16); from 512 on the two are equal.
-    """
-    return values.device.type == "cpu" and values.shape[2] <= SHORT and not _has_amx()
-
-
-@functools.cache
-def _has_amx() -> bool:
-    return bool(torch.cpu.get_capabilities().get("amx_tile", False))
-
-
-def _no_autocast(device: str) -> AbstractContextManager[object]:
-    # the meta device, on which shapes and operations are counted, knows no autocast
-    on = device != "meta" and torch.is_autocast_enabled(device)
-    return torch.autocast(device, enabled=False) if on else nullcontext()
-
-
 class Attention(nn.Module):
     """Causal attention with H query heads over K key/value heads (arXiv 2305.13245; K = H is MHA, K = 1 MQA)."""
 
@@ -90,30 +66,25 @@ class Attention(nn.Module):
         super().__init__()
         self.layer = layer
         self.head_dim = config.head_dim
-        self.grouped = config.num_key_value_heads != config.num_attention_heads
         queries, keys = (n * config.head_dim for n in (config.num_attention_heads, config.num_key_value_heads))
         self.q_proj = Linear(config.hidden_size, queries)
         self.k_proj = Linear(config.hidden_size, keys)
         self.v_proj = Linear(config.hidden_size, keys)
         self.o_proj = Linear(queries, config.hidden_size)
 
-    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None) -> Tensor:
+    def forward(self, x: Tensor, angles: Angles, mask: Tensor | None, cache: Cache | Together | None) -> Tensor:
         """x [B, T, hidden] -> [B, T, hidden]. `mask` [T, S] or [B, 1, T, T]: where not plainly causal."""
         B, T, _ = x.shape
         q = rotate(self.q_proj(x).view(B, T, -1, self.head_dim), *angles).transpose(1, 2)  # [B, H, T, D], float32
         k = rotate(self.k_proj(x).view(B, T, -1, self.head_dim), *angles).transpose(1, 2)  # [B, K, T, D], float32
         v = self.v_proj(x).view(B, T, -1, self.head_dim).transpose(1, 2)  # [B, K, T, D]
-        exact = attends_in_float32(v)
-        if cache is not None:
-            k, v = cache.append(self.layer, k, v)  # [B, K, S, D]
-        elif exact:
-            v = v.float()
-        q, k = q.to(v.dtype), k.to(v.dtype)
-        causal = mask is None and T > 1
-        with _no_autocast(x.device.type):
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=self.grouped)
-        y = y.transpose(1, 2).reshape(B, T, -1).to(x.dtype)
-        out: Tensor = self.o_proj(y)
+        if isinstance(cache, Together):
+            y = cache.attend(self.layer, q, k, v)
+        else:
+            if cache is not None:
+                k, v = cache.append(self.layer, k, v)  # [B, K, S, D]
+            y = attend(q, k, v, mask, causal=mask is None and T > 1)
+        out: Tensor = self.o_proj(y.transpose(1, 2).reshape(B, T, -1).to(x.dtype))
         return out
 
 
@@ -143,7 +114,7 @@ class Layer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = FeedForward(config)
 
-    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None) -> Tensor:
+    def forward(self, x: Tensor, angles: Angles, mask: Tensor | None, cache: Cache | Together | None) -> Tensor:
         """[B, T, hidden] -> [B, T, hidden]."""
         if self.post:
             x = self.input_layernorm(x + self.self_attn(x, angles, mask, cache))
@@ -215,16 +186,37 @@ class Transformer(nn.Module):
             mask = torch.ones(T, start + T, dtype=torch.bool, device=tokens.device).tril(start)
         if document_starts is not None:
             angles, mask = _apart(document_starts, angles)
+        normed = self._layers(tokens, angles, mask, cache)
+        if cache is not None:
+            cache.advance(T)
+        return normed
+
+    def together(self, tokens: Tensor, pieces: Sequence[Piece]) -> Tensor:
+        """tokens [N] int64, those of `pieces` one behind the other -> [N, hidden] after the final norm.
+
+        Tokens behind those of all pieces only fill the row up. Each piece's cache grows by its tokens.
+        """
+        row = Together(pieces, len(tokens), tokens.device)
+        normed = self._layers(tokens[None], row.angles, None, row)
+        row.advance()
+        return normed[0]
+
+    def positions(self, count: int, device: torch.device) -> Angles:
+        """Cosine and sine of a text of `count` tokens, each [count, 1, D / 2]: what `together` is given slices of.
+
+        A text's own length, known beforehand, decides here on dynamic scaling, once for all its tokens.
+        """
+        return self._rotary.tables(0, count, device)
+
+    def _layers(self, tokens: Tensor, angles: Angles, mask: Tensor | None, cache: Cache | Together | None) -> Tensor:
         x = self.model.embed_tokens(tokens)
         for layer in self.model.layers:
             x = layer(x, angles, mask, cache)
-        if cache is not None:
-            cache.advance(T)
         normed: Tensor = self.model.norm(x)
         return normed
 
 
-def _apart(starts: Tensor, angles: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, Tensor], Tensor]:
+def _apart(starts: Tensor, angles: Angles) -> tuple[Angles, Tensor]:
     """Documents packed into rows, kept apart: starts [B, T] -> angles [B, T, 1, D / 2] and mask [B, 1, T, T]."""
     places = torch.arange(starts.shape[1], device=starts.device)
     begins = torch.where(starts, places, 0).cummax(dim=1).values  # [B, T]: where each token's document begins

@@ -33,6 +33,9 @@ class Backend(Protocol):
     def id_of(self, piece: str) -> int:
         """The id of a piece, or NONE."""
 
+    def pieces(self) -> list[bytes] | None:
+        """What each id stands for; nothing for special ones. None where only the library knows."""
+
 
 class Tokenizer:
     """Text to ids and back. Nothing is ever added to a text, and text is text: the names of special tokens in it are
@@ -77,6 +80,10 @@ class Tokenizer:
                 raise ZhenError(f"token id {index}", expected=f"0 to {self.vocab_size - 1:,}", file=self.folder)
         return self._backend.decode([int(index) for index in ids])
 
+    def pieces(self) -> list[bytes] | None:
+        """The bytes that each id stands for, none for special ones; None with a `tokenizer.json` alone."""
+        return self._backend.pieces()
+
 
 class _SentencePiece:
     """`tokenizer.model`."""
@@ -105,6 +112,17 @@ class _SentencePiece:
     def id_of(self, piece: str) -> int:
         index = int(self._processor.piece_to_id(piece))
         return index if self._processor.id_to_piece(index) == piece else NONE
+
+    def pieces(self) -> list[bytes] | None:
+        processor = self._processor
+        return [
+            b""
+            if processor.is_control(index) or processor.is_unknown(index)
+            else bytes([int(piece[1:-1], 16)])
+            if processor.is_byte(index)
+            else piece.replace("\u2581", " ").encode()
+            for index, piece in enumerate(map(processor.id_to_piece, range(self.vocab_size)))
+        ]
 
     def ends(self) -> tuple[int, int, int]:
         """The ids of unknown, start and end, each NONE where the model has none."""
@@ -143,6 +161,9 @@ class _TokenizersJson:
     def id_of(self, piece: str) -> int:
         index = self._tokenizer.token_to_id(piece)
         return NONE if index is None else int(index)
+
+    def pieces(self) -> list[bytes] | None:
+        return None
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:

@@ -1,0 +1,118 @@
+"""Attention itself, whichever arithmetic is fastest for it; and of several sequences at once, each by itself."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from zhen.model.cache import Cache
+
+SHORT = 256
+"""Sequences up to this length are attended to in float32 where bfloat16 would be slower."""
+
+
+def attends_in_float32(device: torch.device, count: int) -> bool:
+    """Whether attention of `count` new tokens runs in float32 although keys and values are narrower.
+
+    On CPUs without AMX, PyTorch's bfloat16 kernel has a backward that is three times slower at 128 tokens (14 ms
+    against 5 for 16 × 4 heads of 32, AVX-512 with bf16), and with one new token before 300 old ones a forward that is
+    eight times slower (184 µs against 24, 8 heads of 64); from 512 on the two are equal.
+    """
+    return device.type == "cpu" and count <= SHORT and not _has_amx()
+
+
+@functools.cache
+def _has_amx() -> bool:
+    return bool(torch.cpu.get_capabilities().get("amx_tile", False))
+
+
+def _no_autocast(device: str) -> AbstractContextManager[object]:
+    # the meta device, on which shapes and operations are counted, knows no autocast
+    on = device != "meta" and torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if on else nullcontext()
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    """q [B, H, T, D] over k and v [B, K, S, D] -> [B, H, T, D], in float32 or the values' dtype.
+
+    `mask`: bool, [T, S] or [B, 1, T, S]: where a token looks. `causal`, without a mask: T = S, each at those before it.
+    """
+    if attends_in_float32(v.device, q.shape[2]):
+        v = v.float()
+    with _no_autocast(v.device.type):
+        return F.scaled_dot_product_attention(
+            q.to(v.dtype), k.to(v.dtype), v, attn_mask=mask, is_causal=causal, enable_gqa=q.shape[1] != k.shape[1]
+        )
+
+
+class Piece(NamedTuple):
+    """Some tokens of one sequence, behind what its cache holds."""
+
+    cache: Cache
+    length: int
+    angles: tuple[Tensor, Tensor]
+    """Cosine and sine of their positions, each [length, 1, D / 2] float32."""
+    cut: int
+    """So many tokens are attended to at a time: those up to the next multiple of it. By one at a time, each gets the
+    very bits that it would get alone."""
+
+
+class Together:
+    """Several sequences in one row of tokens. What one is given depends on none of the others."""
+
+    def __init__(self, pieces: Sequence[Piece], rows: int, device: torch.device) -> None:
+        """`rows`: length of the row, at least the tokens of all pieces; what is behind them belongs to none."""
+        self._pieces = pieces
+        self._over = rows - sum(piece.length for piece in pieces)
+        self._cuts = [list(_cuts(piece, device)) for piece in pieces]
+        for piece in pieces:
+            piece.cache.room_for(piece.length)
+
+    @property
+    def angles(self) -> tuple[Tensor, Tensor]:
+        """Cosine and sine of the whole row, each [1, rows, 1, D / 2]."""
+        cosine, sine = (
+            torch.cat([*(piece.angles[which] for piece in self._pieces), *self._filler(which)])[None]
+            for which in (0, 1)
+        )
+        return cosine, sine
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """q [1, H, rows, D], k and v [1, K, rows, D] -> [1, H, rows, D]; the caches of `layer` take k and v in."""
+        found = []
+        at = 0
+        for piece, cuts in zip(self._pieces, self._cuts, strict=True):
+            end = at + piece.length
+            keys, values = piece.cache.append(layer, k[:, :, at:end], v[:, :, at:end])
+            for begin, stop, seen, mask in cuts:
+                part = q[:, :, at + begin : at + stop]
+                found.append(attend(part, keys[:, :, :seen], values[:, :, :seen], mask, False))
+            at = end
+        if self._over:
+            found.append(found[0].new_zeros(()).expand(1, q.shape[1], self._over, q.shape[3]))
+        return torch.cat(found, 2)
+
+    def advance(self) -> None:
+        """Count all tokens, appended in all layers, as seen."""
+        for piece in self._pieces:
+            piece.cache.advance(piece.length)
+
+    def _filler(self, which: int) -> list[Tensor]:
+        return [self._pieces[0].angles[which][:1].expand(self._over, -1, -1)] if self._over else []
+
+
+def _cuts(piece: Piece, device: torch.device) -> Iterator[tuple[int, int, int, Tensor | None]]:
+    """A piece's tokens begin … stop - 1, how many tokens the last of them sees, and the mask where they see not all."""
+    before, begin = piece.cache.length, 0
+    while begin < piece.length:
+        stop = min(piece.length, begin + piece.cut - (before + begin) % piece.cut)
+        seen, rows = before + stop, stop - begin
+        mask = torch.ones(rows, seen, dtype=torch.bool, device=device).tril(seen - rows) if rows > 1 else None
+        yield begin, stop, seen, mask
+        begin = stop

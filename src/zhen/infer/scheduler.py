@@ -111,16 +111,19 @@ class Scheduler:
         taken: set[Hashable] = set()
         self._turns = deque(id for id in self._turns if id in self._running and self._running[id].left)
         passed: deque[int] = deque()
-        blocks = self._budget // self._block
-        while blocks and self._turns:
-            place = self._running[self._turns.popleft()]
+        budget = self._budget
+        while self._turns:
+            place = self._running[self._turns[0]]
+            count = min(place.left, self._block)
             key = place.next_key(self._block)
             if key is not None and key in taken:
-                passed.append(place.id)  # another reads the same just now: it is there to reuse in the next step
+                passed.append(self._turns.popleft())  # another reads the same just now: it is there in the next step
                 continue
+            if count > budget:
+                break
+            self._turns.popleft()
             taken.add(key)
-            blocks -= 1
-            count = min(place.left, self._block)
+            budget -= count
             place.left -= count
             shares[place.id] = shares.get(place.id, 0) + count
             if place.left:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zhen.errors import ZhenError, missing_extra
+from zhen.evaluate.in_training import training_texts
 from zhen.evaluate.settings import EvaluateSettings, benchmark_tasks
 from zhen.evaluate.work import LoadedEngine, Work, items_file, make_items
 from zhen.formats.files import sha256_file
@@ -65,8 +66,11 @@ def put_to_models(
     work: Work, benches: dict[str, Bench], engines: dict[str, LoadedEngine]
 ) -> tuple[dict[str, dict[str, str]], Rows, Figures]:
     """Files of items by model and task, what stands in `results.json`, the figures (the last model's without name)."""
-    from zhen.evaluate.harness.items import Item, summary
+    from zhen.evaluate.harness.in_training import questions_found
+    from zhen.evaluate.harness.items import Item, beside_training, summary
 
+    texts = training_texts(work.context.after["shards"], work.tokenizer, lambda tokens: None)
+    seen = questions_found(benches, texts)
     files: dict[str, dict[str, str]] = {}
     scores: dict[str, Rows] = {}
     figures: Figures = {}
@@ -77,7 +81,8 @@ def put_to_models(
             items = make_items(work, name, task, Item, [part])
             row = summary(items, bench.how()["score"])
             files.setdefault(name, {})[task] = items_file(name, task)
-            scores.setdefault(name, {})[task] = row | {"shots": bench.shots}
+            row |= {"shots": bench.shots} | beside_training(items, row["metric"], seen[task])
+            scores.setdefault(name, {})[task] = row
             behind = "" if name == last else f".{name}"
             figures[f"benchmark.{task}{behind}"] = Figure(row["score"], "mean", row["n"], row["stderr"])
     return files, {"benchmarks": scores}, figures

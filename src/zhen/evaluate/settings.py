@@ -18,19 +18,22 @@ BENCHMARKS = (
     *("lambada", "bbh", "bbh_direct", "gsm8k", "math", "humaneval", "mbpp"),
 )
 """The tasks of `zhen evaluate`."""
-MODELS = ("pretrain:0", "pretrain")
+DIALOGUE = "dialogue"
+"""The task that puts the questions of the other tasks as turns of a chat."""
+MODELS = ("pretrain:0", "pretrain", "tune", "quantize")
 
 
 class EvaluateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the stage `evaluate` does."""
 
     of: list[str] = []
-    """Models: `pretrain` is that stage's last, `pretrain:0` the one before its first step. Empty: the last one made."""
+    """Models: `pretrain`, `tune`, `quantize`: what that stage made; `pretrain:0`: before its first step. Empty: the last
+    one made."""
 
     tasks: list[str] = msgspec.field(default_factory=lambda: list(TASKS))
     """`bits-per-byte` on held-out documents, beside xz -9 and a Kneser-Ney model; `samples` of greedy text;
-    `sampleweb`: the questions that come with the built-in web; a JSONL file of questions, `./mine.jsonl`; or a
-    benchmark, `mmlu`, with other shots than its own as `mmlu@0`."""
+    `sampleweb`: the questions that come with the built-in web; a JSONL file of questions, `./mine.jsonl`; `dialogue`:
+    all these questions again, as turns of a chat; or a benchmark, `mmlu`, with other shots than its own as `mmlu@0`."""
 
     data: str | None = None
     """Folder of the benchmarks' files."""
@@ -57,7 +60,7 @@ class EvaluateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     def problems(self) -> Iterator[tuple[str, str, str]]:
         """(field, found, expected) for values that can't be used."""
-        for field, values, known in (("of", self.of, MODELS), ("tasks", self.tasks, (*TASKS, SAMPLEWEB))):
+        for field, values, known in (("of", self.of, MODELS), ("tasks", self.tasks, (*TASKS, SAMPLEWEB, DIALOGUE))):
             more = ", a .jsonl file or a benchmark" if field == "tasks" else ""
             expected = " or ".join(f'"{name}"' for name in known) + more
             others = {*question_files(values), *benchmark_tasks(values)} if field == "tasks" else set()
@@ -68,6 +71,8 @@ class EvaluateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
                 yield field, ", ".join(f'"{value}"' for value in values), "each name once"
         if benchmark_tasks(self.tasks) and self.data is None:
             yield "data", "nothing", f"the folder of the files of `{benchmark_tasks(self.tasks)[0]}`"
+        if DIALOGUE in self.tasks and not (SAMPLEWEB in self.tasks or question_files(self.tasks)):
+            yield "tasks", f'"{DIALOGUE}" without questions', f'"{SAMPLEWEB}" or a .jsonl file beside it'
         if not self.tasks:
             yield "tasks", "an empty list", " or ".join(f'"{name}"' for name in TASKS)
 

@@ -13,10 +13,12 @@ from zhen.evaluate import bits_per_byte as bpb
 from zhen.evaluate import results as report
 from zhen.evaluate.asking import Asking, ask
 from zhen.evaluate.benchmarks import benchmark_inputs, open_benchmarks, put_to_models
+from zhen.evaluate.dialogue import Talking
+from zhen.evaluate.dialogue import sentence as dialogue_sentence
 from zhen.evaluate.held_out import Group, read_groups
 from zhen.evaluate.questions import form_figures, read_tasks, task_files
 from zhen.evaluate.samples import Sample, greedy_samples
-from zhen.evaluate.settings import TASKS, EvaluateSettings, question_files
+from zhen.evaluate.settings import DIALOGUE, TASKS, EvaluateSettings, question_files
 from zhen.evaluate.work import KNESER_NEY, ORDER, PARTS, LoadedEngine, Part, Work, items_file, make_items
 from zhen.formats.files import sha256_file, write_json
 from zhen.formats.record import Figure, Input
@@ -24,7 +26,12 @@ from zhen.formats.stage import Context, Figures
 from zhen.infer.engine import load_engine
 from zhen.tokenizer.load import load_tokenizer
 
-MODELS = {"pretrain:0": ("pretrain", "checkpoint-0"), "pretrain": ("pretrain", "checkpoint")}
+MODELS = {
+    "pretrain:0": ("pretrain", "checkpoint-0"),
+    "pretrain": ("pretrain", "checkpoint"),
+    "tune": ("tune", "checkpoint"),
+    "quantize": ("quantize", "checkpoint"),
+}
 """Model -> the stage that made it, and its folder there. The last one that a run has is evaluated by default."""
 
 XZ = "xz -9"
@@ -52,10 +59,12 @@ def evaluate(context: Context) -> Figures:
     documents = sum(len(group.documents) for group in groups)
     work = Work(context, settings, tokenizer, groups)
     asking = Asking(work, tasks) if tasks else None
+    talking = Talking(work, tasks) if DIALOGUE in settings.tasks else None
     benches = open_benchmarks(settings)
     # questions are also given to the reference and to the commonest answer, and looked up in the training text
     work.total = documents * (len(models) * len(document_tasks) + (BITS in settings.tasks))
     work.total += asking.total * (len(models) + 3) if asking else 0
+    work.total += len(talking.asked) * len(models) if talking else 0
     work.total += sum(bench.total for bench in benches.values()) * len(models)
     engines: dict[str, LoadedEngine] = {
         name: cache(partial(load_engine, folder, dtype="float32")) for name, folder in models.items()
@@ -70,6 +79,10 @@ def evaluate(context: Context) -> Figures:
         figures |= of_questions
         figures |= form_figures(asking.tasks)
         sentences.insert(0, sentence)
+    if talking is not None:
+        of_dialogue, word = _talk(talking, engines, results)
+        figures |= of_dialogue
+        sentences.append(word)
     if benches:
         files, more, of_benchmarks = put_to_models(work, benches, engines)
         for name, some in files.items():
@@ -93,6 +106,15 @@ def evaluate_inputs(sections: Mapping[str, Any]) -> list[Input]:
         digest = sha256_file(path)
         found.append(Input(f"{name}.jsonl", digest.bytes, digest.sha256))
     return found + benchmark_inputs(settings)
+
+
+def _talk(talking: Talking, engines: dict[str, LoadedEngine], results: dict[str, Any]) -> tuple[Figures, str]:
+    """The task `dialogue`; adds to `results`."""
+    _, rows, figures = talking.ask(engines)
+    results[DIALOGUE] = rows
+    for name in engines:
+        results["items"].setdefault(name, {})[DIALOGUE] = items_file(name, DIALOGUE)
+    return figures, dialogue_sentence(figures)
 
 
 def _margins(figures: Figures) -> str:

@@ -16,9 +16,10 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from zhen.evaluate.harness.files import Doc, Part
-from zhen.evaluate.harness.items import Item, digest, metric_name
+from zhen.evaluate.harness.items import Item, digest, item_name, metric_name
 from zhen.evaluate.harness.model import Seen
-from zhen.evaluate.harness.task import Config, Task, spread
+from zhen.evaluate.harness.task import Config, Task, spread, stem
+from zhen.evaluate.questions import Question
 
 SHOT_SEED = 1234
 """The harness's own seed for the choice of examples."""
@@ -75,6 +76,14 @@ class Bench:
             "score": metric_name(self.task.score, self.task.filter, self._filters()),
             "settings": {name: _text(value) for name, value in fields.items() if value is not None},
         }
+
+    def questions(self) -> list[Question]:
+        """What its items ask, without choices, each under its item's name."""
+        return [
+            Question(prompt=stem(doc), id=item_name(self.task.name, part.name, number))
+            for name, part in self.parts.items()
+            for number, doc in enumerate(part.test[: self.counts[name]])
+        ]
 
     def put_to(self, model: LM, template: bool = False) -> list[Item]:
         """The items of all parts, in their order. `template`: prompts as turns in the model's chat template."""

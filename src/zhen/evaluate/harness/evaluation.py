@@ -14,12 +14,14 @@ import msgspec
 
 from zhen.errors import ManyErrors, ZhenError
 from zhen.evaluate.harness.bench import Bench
-from zhen.evaluate.harness.items import Item, digest, summary
+from zhen.evaluate.harness.in_training import questions_found
+from zhen.evaluate.harness.items import Item, beside_training, digest, summary
 from zhen.evaluate.harness.model import EngineLM
 from zhen.evaluate.harness.own import task_of
 from zhen.evaluate.harness.paired import paired_rows
 from zhen.evaluate.harness.result import ITEMS, RESULTS, HowAsked, Measured, Options, Result, write_items
 from zhen.evaluate.harness.task import MissingFiles, parts_of
+from zhen.evaluate.in_training import training_texts
 from zhen.formats.files import FolderLock, sha256_file, write_bytes, write_json
 from zhen.formats.record import (
     VERB_RECORD,
@@ -35,6 +37,7 @@ from zhen.formats.record import (
 )
 from zhen.infer.engine import load_engine
 from zhen.infer.template import CONFIG, JINJA, load_template
+from zhen.tokenizer.load import Tokenizer, load_tokenizer
 
 Progress = Callable[[int, int, str], None]
 """Requests done, of how many, which task."""
@@ -51,13 +54,15 @@ def evaluate_checkpoints(
     out: Path | None = None,
     command: Sequence[str] = (),
     skip_missing: bool = False,
+    shards: Path | None = None,
     progress: Progress = lambda done, total, facts: None,
 ) -> Path:
     """Put `checkpoints` to the tasks of `options`; returns the folder of the result.
 
     `out`: that folder; None: `runs/evaluate/<key>`, the key being that of inputs and options. A task that was finished
     before a stop is not done again. Raises ZhenError for tasks or files that are not there, before any model is loaded;
-    `skip_missing` leaves tasks without files out.
+    `skip_missing` leaves tasks without files out. `shards`: the training text of the first checkpoint's run, in which
+    questions are looked for.
     """
     benches, skipped = _benches(options, skip_missing)
     asked = {name: _asked(bench, Path(options.data)) for name, bench in benches.items()}
@@ -77,6 +82,8 @@ def evaluate_checkpoints(
         measured, items = {}, {}
         for name, (path, files) in models.items():
             measured[name], items[name] = _measure(name, path, files, benches, options, work, progress)
+        if shards is not None:
+            _look_in_training(shards, load_tokenizer(checkpoints[0]), benches, asked, measured, items, progress)
         result = Result(
             options=options,
             tasks=asked,
@@ -182,6 +189,31 @@ def _measure(
         results=results,
     )
     return measured, items
+
+
+def _look_in_training(
+    shards: Path,
+    tokenizer: Tokenizer,
+    benches: dict[str, Bench],
+    asked: dict[str, HowAsked],
+    measured: dict[str, Measured],
+    items: dict[str, list[Item]],
+    progress: Progress,
+) -> None:
+    """Add to each task's results how many of its questions the training text has, and the score of the others."""
+    if not shards.is_dir():
+        raise ZhenError("no such folder of shards", file=shards)
+    read = [0]
+
+    def told(tokens: int) -> None:
+        read[0] += tokens
+        progress(read[0], 0, "tokens of training text searched for questions")
+
+    found = questions_found(benches, training_texts(shards, tokenizer, told))
+    for name, model in measured.items():
+        for task, row in model.results.items():
+            own = [item for item in items[name] if item.task == task]
+            row |= beside_training(own, asked[task].score, found[task])
 
 
 def _told(progress: Progress, facts: str, done: int, total: int) -> None:

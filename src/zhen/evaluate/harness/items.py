@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 import msgspec
@@ -55,7 +55,12 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def name(self) -> str:
         """The same for the same question put to another model."""
-        return f"{self.part or self.task}:{self.id}"
+        return item_name(self.task, self.part, self.id)
+
+
+def item_name(task: str, part: str, number: int) -> str:
+    """`virology:17`."""
+    return f"{part or task}:{number}"
 
 
 def digest(text: str, letters: int = 12) -> str:
@@ -90,6 +95,12 @@ def summary(items: Sequence[Item], score: str) -> Row:
         "metrics": {name: _mean(items, name) for name in items[0].scores},
         "parts": rows if len(parts) > 1 else {},
     }
+
+
+def beside_training(items: Sequence[Item], score: str, found: Set[str]) -> Row:
+    """How many items have their question in the training text, and the score of the others (None without any)."""
+    others = [item for item in items if item.name not in found]
+    return {"in_training": len(items) - len(others), "unseen": _mean(others, score) if others else None}
 
 
 def _mean(items: Sequence[Item], metric: str) -> Row:

@@ -35,6 +35,7 @@ def write_page(folder: Path) -> Path:
             (Words("Scores", "得分"), list(_scores(loaded))),
             (Words("Table", "总表"), list(_table(loaded))),
             (Words("Pairs", "两两比较"), list(_pairs(loaded))),
+            (Words("In the training text", "在训练文本中"), list(_in_training(loaded))),
             (Words("Subjects", "科目"), list(_subjects(loaded))),
             (Words("Items", "题目"), list(_items(loaded))),
             (Words("How it was made", "如何得出"), list(_how(loaded))),
@@ -150,6 +151,33 @@ def _pairs(loaded: Loaded) -> Iterator[Part]:
         for row in loaded.result.paired
     ]
     yield Table(columns, rows)
+
+
+def _in_training(loaded: Loaded) -> Iterator[Part]:
+    """How many questions stand in the training text, where that is known."""
+    rows = [
+        (
+            name,
+            task,
+            f"{row['n']:,}",
+            f"{row['in_training']:,}",
+            _text(row),
+            _text(row["unseen"]) if row["unseen"] else "–",
+        )
+        for name, model in loaded.result.models.items()
+        for task, row in model.results.items()
+        if "in_training" in row
+    ]
+    if rows:
+        columns = [
+            Words("model", "模型"),
+            Words("task", "任务"),
+            Words("items", "题数"),
+            Words("in the training text", "在训练文本中"),
+            Words("score", "得分"),
+            Words("score of the others", "其余题目的得分"),
+        ]
+        yield Table(columns, rows)
 
 
 def _subjects(loaded: Loaded) -> Iterator[Part]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,16 @@ class Task:
     """Items with the same value share a passage and are right or wrong together."""
     chance: Callable[[Doc], float] | None = None
     """How often guessing is right."""
+
+
+_STEMS = ("text", "question", "Question", "query", "goal", "sentence", "problem", "input", "prompt", "context")
+_CHOICES = re.compile(r"\n\s*\(?A\s*[).．、]| Answer Choices: | 选项：")
+
+
+def stem(doc: Doc) -> str:
+    """What an item asks, without its choices."""
+    text = next((doc[name] for name in _STEMS if isinstance(doc.get(name), str)), "")
+    return _CHOICES.split(text, maxsplit=1)[0]
 
 
 class MissingFiles(ZhenError):

@@ -1,0 +1,57 @@
+"""Questions of benchmarks that the training text has are counted, and left out of the score beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("lm_eval", reason="the extra `eval` is not installed")
+
+from zhen.evaluate.harness.evaluation import evaluate_checkpoints
+from zhen.evaluate.harness.result import Options, load_result
+from zhen.evaluate.harness.task import parts_of, stem
+from zhen.evaluate.harness.tasks import TASKS
+from zhen.formats.shard import write_shard
+from zhen.tokenizer.load import load_tokenizer
+
+
+def shards_with(folder: Path, checkpoint: Path, texts: list[str]) -> Path:
+    tokenizer = load_tokenizer(checkpoint)
+    documents = [([*tokenizer.encode(text), tokenizer.end_of_text], len(text.encode())) for text in texts]
+    write_shard(
+        folder / "web", 0, documents, source="web", lang=None, tokenizer=tokenizer.sha256,
+        vocab_size=tokenizer.vocab_size,
+    )  # fmt: skip
+    return folder
+
+
+def test_planted_questions_are_found(checkpoint: Path, benchmarks: Path, tmp_path: Path) -> None:
+    items = [doc for part in parts_of(TASKS["mmlu"], benchmarks) for doc in part.test]
+    longest = sorted((doc["question"] for doc in items), key=len)[-2:]
+    texts = ["Nothing of it here, only bread.", *(f"We asked: {text.upper()} And went home." for text in longest)]
+    shards = shards_with(tmp_path / "shards", checkpoint, texts)
+    options = Options(tasks=["mmlu@0"], data=str(benchmarks))
+    folder = evaluate_checkpoints([checkpoint], options, tmp_path / "out", shards=shards)
+    ((name, model),) = load_result(folder).result.models.items()
+    row = model.results["mmlu"]
+    assert (row["in_training"], row["n"], row["unseen"]["n"]) == (2, 12, 10)
+    others = [
+        item.scores["acc"]
+        for item in load_result(folder).items[name]
+        if items[item.id + 6 * (item.part == "virology")]["question"] not in longest
+    ]
+    assert row["unseen"]["score"] == pytest.approx(sum(others) / 10)
+
+
+@pytest.mark.parametrize(
+    ("doc", "text"),
+    [
+        ({"question": "Which?", "choices": ["x"]}, "Which?"),
+        ({"query": "Q: Which? Answer Choices: (A)x (B)y\nA: Among"}, "Q: Which?"),
+        ({"text": "1. 何者？\nA. 甲\nB. 乙", "query": "…"}, "1. 何者？"),
+        ({"question": "问：何者？\n(A)甲", "passage": "…"}, "问：何者？"),
+    ],
+)
+def test_a_question_is_looked_for_without_its_choices(doc: dict[str, object], text: str) -> None:
+    assert stem(doc) == text

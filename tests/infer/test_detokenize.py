@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zhen.infer.detokenize import BROKEN, Detokenizer
+from zhen.infer.detokenize import BROKEN, Detokenizer, Stops
 
 
 class Bytes:
@@ -58,3 +58,39 @@ def test_blanks_between_words_are_kept() -> None:
 def test_ids_that_the_tokenizer_lacks_have_no_text() -> None:
     shown = Detokenizer(Bytes(), b"x")
     assert [shown.add(300), shown.add(ord("y"))] == ["", "y"]
+
+
+ENDS = st.lists(st.text("ab🙂中", min_size=1, max_size=4), max_size=3)
+
+
+@given(text=st.text("ab🙂中", max_size=30), stops=ENDS)
+def test_a_stop_text_is_never_shown_and_nothing_before_it_is_lost(text: str, stops: list[str]) -> None:
+    shown, ends, pieces, stopped = Detokenizer(Bytes(), b"x"), Stops(stops), [], False
+    for token in text.encode():  # characters of up to four tokens
+        piece, stopped = ends.add(shown.add(token))
+        pieces.append(piece)
+        if stopped:
+            break
+    else:
+        pieces.append(ends.rest())
+    # each token may end the text: the first stop text that is whole, and of several the one that begins first
+    wholes = [end for end in range(len(text) + 1) if any(text[:end].endswith(stop) for stop in stops)]
+    wanted = text
+    if wholes:
+        so_far = text[: wholes[0]]
+        wanted = so_far[: min(so_far.index(stop) for stop in stops if stop in so_far)]
+    assert stopped == bool(wholes)
+    assert "".join(pieces) == wanted
+
+
+@given(text=st.text("ab", max_size=30), stop=st.text("ab", min_size=1, max_size=4))
+def test_no_more_is_held_back_than_may_begin_a_stop_text(text: str, stop: str) -> None:
+    ends, shown = Stops([stop]), ""
+    for place, letter in enumerate(text, start=1):
+        piece, stopped = ends.add(letter)
+        shown += piece
+        if stopped:
+            return
+        held = text[len(shown) : place]
+        assert stop.startswith(held)
+        assert len(held) < len(stop)

@@ -38,6 +38,9 @@ def command(
     skip_missing: Annotated[
         bool, typer.Option("--skip-missing", help="Leave out tasks whose files are not there.")
     ] = False,
+    shards: Annotated[
+        Path | None, typer.Option(help="A run's shards, in which questions are looked for.", show_default=False)
+    ] = None,
     reproduce: Annotated[
         Path | None, typer.Option(help="Make this result again and compare item by item.", show_default=False)
     ] = None,
@@ -90,7 +93,7 @@ def command(
         dtype=dtype,
         batch=batch,
     )
-    return evaluated.show(load_result(_evaluate(checkpoints, options, out, skip_missing)), as_json)
+    return evaluated.show(load_result(_evaluate(checkpoints, options, out, skip_missing, shards)), as_json)
 
 
 def _needs_harness() -> None:
@@ -109,7 +112,9 @@ def _with_data(options: Options, data: Path) -> Options:
     return msgspec.structs.replace(options, data=str(data.resolve()))
 
 
-def _evaluate(checkpoints: list[Path], options: Options, out: Path | None, skip_missing: bool) -> Path:
+def _evaluate(
+    checkpoints: list[Path], options: Options, out: Path | None, skip_missing: bool, shards: Path | None = None
+) -> Path:
     from zhen.console import Line, say
     from zhen.evaluate.harness.evaluation import evaluate_checkpoints
     from zhen.evaluate.harness.result_page import write_page
@@ -123,7 +128,8 @@ def _evaluate(checkpoints: list[Path], options: Options, out: Path | None, skip_
             out,
             words,
             skip_missing,
-            lambda done, total, facts: line.update(done, total, "requests", facts),
+            shards,
+            lambda done, total, facts: line.update(done, total, "requests" if total else "tokens", facts),
         )
     finally:
         line.abandon()

@@ -47,6 +47,9 @@ def show(loaded: Loaded, as_json: bool) -> int:
         if row["truncated"]:
             counted = f"{row['truncated']:,} of {row['n']:,} prompts"
             say(f"{task}: {counted} are longer than the model's context and lost their beginning")
+        if "in_training" in row:
+            rest = f"; of the others {with_error(row['unseen'])}" if row["unseen"] else ""
+            say(f"{task}: the training text has {row['in_training']:,} of {row['n']:,} questions{rest}")
     if result.skipped:
         say(f"left out, no files: {', '.join(result.skipped)}")
     return DONE

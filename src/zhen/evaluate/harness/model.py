@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -106,45 +107,19 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval is not typed
 
     def generate_until(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[str]:
         """Greedy continuations, cut before the first stop string."""
-        answers: list[str] = [""] * len(requests)
-        for begin in range(0, len(requests), self.engine.batch):
-            places = range(begin, min(begin + self.engine.batch, len(requests)))
-            for place, text in zip(places, self._generate([requests[place] for place in places]), strict=True):
-                answers[place] = text
-            self._progress(places.stop, len(requests))
-        return answers
-
-    def _generate(self, requests: Sequence[Instance]) -> list[str]:
-        texts: dict[int, str] = {}
-        stops: dict[int, list[str]] = {}
-        made: dict[int, tuple[str, int, int, bool]] = {}
+        answers = [""] * len(requests)
+        asked = []
         for request in requests:
             context, settings = request.args
             settings = normalize_gen_kwargs(settings, MAX_NEW_TOKENS)
             new = min(settings["max_gen_toks"], self.max_length - 1)
             ids = self.tok_encode(context)
             fed = ids[-(self.max_length - new) :] or [self.eot_token_id]
-            id = self.engine.submit(Request(prompt=fed, max_tokens=new))
-            texts[id], stops[id] = "", [stop for stop in settings["until"] if stop]
-            made[id] = context, len(ids), 0, len(fed) < len(ids)
-        running = set(texts)
-        while running:
-            for event in self.engine.step():
-                if event.id not in running:
-                    continue
-                texts[event.id] += event.text
-                context, given, count, truncated = made[event.id]
-                made[event.id] = context, given, count + (event.token is not None), truncated
-                stopped = any(stop in texts[event.id] for stop in stops[event.id])
-                if stopped:
-                    self.engine.cancel(event.id)
-                if stopped or event.finish is not None:
-                    running.discard(event.id)
-        for context, given, count, truncated in made.values():
-            self.seen[context, ""] = Seen(given, count, truncated)
-        return [_before(text, stops[id]) for id, text in texts.items()]
-
-
-def _before(text: str, stops: Sequence[str]) -> str:
-    """`text` up to its first stop string."""
-    return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))]
+            asked.append(Request(prompt=fed, max_tokens=new, stop=[stop for stop in settings["until"] if stop]))
+            self.seen[context, ""] = Seen(len(ids), 0, len(fed) < len(ids))
+        for done, (place, answer) in enumerate(self.engine.completed(asked), start=1):
+            answers[place] = answer.text
+            context = requests[place].args[0]
+            self.seen[context, ""] = dataclasses.replace(self.seen[context, ""], tokens=len(answer.tokens))
+            self._progress(done, len(requests))
+        return answers

@@ -27,8 +27,8 @@ class EvaluateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """What the stage `evaluate` does."""
 
     of: list[str] = []
-    """Models: `pretrain`, `tune`, `quantize`: what that stage made; `pretrain:0`: before its first step. Empty: the last
-    one made."""
+    """Models: `pretrain`, `tune`, `quantize`: what that stage made; `pretrain:0`: before its first step. Empty: the
+    last one made."""
 
     tasks: list[str] = msgspec.field(default_factory=lambda: list(TASKS))
     """`bits-per-byte` on held-out documents, beside xz -9 and a Kneser-Ney model; `samples` of greedy text;

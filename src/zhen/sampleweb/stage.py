@@ -1,4 +1,4 @@
-"""The stage `sampleweb`: writes the crawl, the answer key and the question items."""
+"""The stage `sampleweb`: writes the crawl, the answer key, the question items and the dialogues."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from zhen.formats.files import atomic_write
 from zhen.formats.record import Figure
 from zhen.formats.stage import Context, Figures
 from zhen.sampleweb.composing import Page, compose
+from zhen.sampleweb.dialogues import build_dialogues
 from zhen.sampleweb.faults import make_faults, mark_good
 from zhen.sampleweb.planning import plan_pages
 from zhen.sampleweb.settings import SamplewebSettings
@@ -27,7 +28,7 @@ RELATED = 4
 
 
 def make(context: Context) -> Figures:
-    """Write `crawl/<host>.warc.gz`, `key/` and `tasks/` into the stage's folder.
+    """Write `crawl/<host>.warc.gz`, `key/`, `tasks/` and `dialogues/` into the stage's folder.
 
     Everything is a pure function of the settings and the seed, and each file appears whole, so going on after a stop
     is writing all of it again (seconds).
@@ -54,6 +55,9 @@ def make(context: Context) -> Figures:
     for name, items in tasks.items():
         _write_lines(context, f"tasks/{name}", items)
         questions += len(items)
+    dialogues = build_dialogues(world, seed)
+    for name, rows in dialogues.items():
+        _write_lines(context, f"dialogues/{name}", rows)
     context.line.update(len(plans), len(plans), "pages", f"{len(world.facts)} facts")
     facts = sum(fact.split != "unstated" for fact in world.facts)
     people = len(world.entities["person"])
@@ -70,6 +74,7 @@ def make(context: Context) -> Figures:
         "facts": Figure(facts, "facts"),
         "unstated_facts": Figure(sum(fact.split == "unstated" for fact in world.facts), "facts"),
         "questions": Figure(questions, "questions"),
+        "dialogues": Figure(sum(map(len, dialogues.values())), "dialogues"),
     }
 
 

@@ -19,6 +19,16 @@ def trained(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
+@torch.no_grad()
+def load_trained(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Set the parameters that `trained` gives. Raises ZhenError where `tensors` are others."""
+    parameters = trained(model)
+    if other := parameters.keys() ^ tensors.keys():
+        raise ZhenError(f'the training checkpoint has other tensors than the model, among them "{min(other)}"')
+    for name, parameter in parameters.items():
+        parameter.copy_(tensors[name])
+
+
 class Optimizer:
     """Updates the parameters of one model. State tensors are named `<kind>.<parameter>`, e.g. `exp_avg.lm_head.weight`.
 

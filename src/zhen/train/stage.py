@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from zhen.train.heldout import HeldOut, choose_documents, open_held_out
 from zhen.train.journal import METRICS, MODEL, OPTIMIZER, TENSORBOARD, Journal, saves
 from zhen.train.kernel import same_bits
 from zhen.train.loop import train
-from zhen.train.optimizer import Optimizer
+from zhen.train.optimizer import Optimizer, load_trained
 from zhen.train.order import Order, plan_quotas
 from zhen.train.packing import HELD_OUT, Stream, open_sources, packed_batch
 from zhen.train.peak import matmul_peak
@@ -82,7 +82,7 @@ def _pretrain(context: Context, settings: PretrainSettings) -> Figures:
         scheduled=lambda step: saves(settings, step),
         keep=settings.keep_steps,
     )
-    saved = _go_on(context, steps, model, optimizer)
+    saved = go_on(context, steps, model, optimizer)
     if saved is None:
         _save_for_people(context, model, FIRST, tokenizer)
     first = saved.step if saved else 0
@@ -108,7 +108,7 @@ def _pretrain(context: Context, settings: PretrainSettings) -> Figures:
     finally:
         journal.end()
     _save_for_people(context, model, LAST, tokenizer)
-    _declare(context, steps)
+    declare(context, steps, (FIRST, LAST))
     figures = run_figures(context.folder / METRICS, settings, model.config)
     context.summary = last_word(figures)
     return figures
@@ -185,7 +185,7 @@ def _reshaped(model: Transformer, config: ModelConfig) -> Transformer:
     return other
 
 
-def _go_on(context: Context, steps: Steps, model: Transformer, optimizer: Optimizer) -> Saved | None:
+def go_on(context: Context, steps: Steps, model: Transformer, optimizer: Optimizer) -> Saved | None:
     """Load the newest whole training checkpoint into model and optimizer; says which ones are damaged."""
 
     def damaged(folder: Path, error: ZhenError) -> None:
@@ -196,7 +196,7 @@ def _go_on(context: Context, steps: Steps, model: Transformer, optimizer: Optimi
     if saved is not None:
         weights = {n.removeprefix(MODEL): t for n, t in saved.tensors.items() if n.startswith(MODEL)}
         state = {n.removeprefix(OPTIMIZER): t for n, t in saved.tensors.items() if n.startswith(OPTIMIZER)}
-        model.load_state_dict(weights)
+        load_trained(model, weights)
         optimizer.load(state)
         context.event("resumed", step=saved.step)
     return saved
@@ -239,20 +239,27 @@ def _save_for_people(context: Context, model: Transformer, name: str, tokenizer:
     trained = settings.sequence_length
     if context.sections["model.init"] is not None:  # what init was trained for stays true
         trained = max(trained, model.config.max_position_embeddings)
+    publish(
+        context, name, lambda folder: save_model(model, folder, settings.checkpoint_dtype, tokenizer.folder, trained)
+    )
+
+
+def publish(context: Context, name: str, write: Callable[[Path], Mapping[str, Digest]]) -> None:
+    """A folder of results, whole or not at all, filled by `write`, which says what it wrote."""
     final = context.folder / name
     building = temporary_folder(final)
-    digests = save_model(model, building, settings.checkpoint_dtype, tokenizer.folder, trained)
+    digests = write(building)
     publish_folder(building, final)
     for file, digest in digests.items():
         context.output(f"{name}/{file}", "result", digest)
 
 
-def _declare(context: Context, steps: Steps) -> None:
-    """Declare what lies in the folder and was not declared when it was written."""
+def declare(context: Context, steps: Steps, folders: Iterable[str]) -> None:
+    """Declare what lies in the folder, `folders` of results among it, and was not declared when it was written."""
     for path, digest in steps.outputs():
         context.output(path, "result", digest)
     known: dict[str, tuple[Any, Digest | None]] = context.outputs
-    for name in (FIRST, LAST):
+    for name in folders:
         for path in sorted((context.folder / name).glob("*")):
             if f"{name}/{path.name}" not in known:
                 context.output(path, "result")

@@ -6,7 +6,7 @@ blocks of prompts, in one pass over the weights. What a request gets depends on 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -188,11 +188,14 @@ class Engine:
         answers = dict(self.completed(requests))
         return [answers[place] for place in range(len(requests))]
 
-    def score(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Score]:
+    def score(
+        self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], progress: Callable[[int], None] = lambda done: None
+    ) -> list[Score]:
         """How the model sees each continuation behind its context, in the order of `pairs`.
 
-        An empty context stands for the beginning of a document. A context that is too long loses its beginning.
-        Raises ZhenError for a continuation longer than the model's context (`score_rolling` takes those).
+        What several contexts begin with is computed once; `progress` is told how many pairs are done. An empty context
+        stands for the beginning of a document. A context that is too long loses its beginning. Raises ZhenError
+        for a continuation longer than the model's context (`score_rolling` takes those).
         """
         items = []
         for context, continuation in pairs:
@@ -205,7 +208,7 @@ class Engine:
                 )
             window = Window(max(0, len(ids) - 1 - self.context_length), len(ids) - len(continuation), len(ids))
             items.append([Stretch(ids, window)] if continuation else [])
-        return score_stretches(self.model, items, self.batch)
+        return score_stretches(self.model, items, self.batch, progress)
 
     def score_rolling(self, ids: Sequence[int], stride: int) -> Score:
         """How the model sees every token of a text of any length, the first from the context [end_of_text].
@@ -288,18 +291,33 @@ class Engine:
         return events
 
 
-_FAST_IN_FLOAT32 = 250_000_000
+FAST_IN_FLOAT32 = 250_000_000
 """Parameters up to which a CPU is faster in float32: bfloat16 costs 10 µs more a product whatever its size (128 × 128:
 12.6 against 2.2 µs; 2048 × 768: 119 against 100; 4096 × 4096: 1,722 against 2,592; AVX-512 with bf16, one thread)."""
 
 
-def load_engine(folder: str | Path, dtype: str | None = None, device: str | None = None, batch: int = 32) -> Engine:
-    """The engine of a checkpoint's folder. `dtype`: float32, bfloat16 or float16.
+def load_engine(
+    folder: str | Path,
+    dtype: str | None = None,
+    device: str | None = None,
+    batch: int = 32,
+    *,
+    prefix_tokens: int = PREFIX_TOKENS,
+    cache_tokens: int | None = None,
+) -> Engine:
+    """The engine of a checkpoint's folder. `dtype`: float32, bfloat16 or float16; the rest as `Engine` has it.
 
     None: as stored, but small models in float32 on a CPU, where that is faster and loses nothing.
     """
     model = load_model(folder, dtype, device)
     weight = model.lm_head.weight
-    if dtype is None and weight.device.type == "cpu" and parameters(model.config) <= _FAST_IN_FLOAT32:
+    if dtype is None and weight.device.type == "cpu" and parameters(model.config) <= FAST_IN_FLOAT32:
         model = model.float()
-    return Engine(model, load_tokenizer(folder), batch, end_ids(folder))
+    return Engine(
+        model,
+        load_tokenizer(folder),
+        batch,
+        end_ids(folder),
+        prefix_tokens=prefix_tokens,
+        cache_tokens=cache_tokens,
+    )

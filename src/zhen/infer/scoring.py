@@ -1,9 +1,14 @@
-"""How likely texts are to a model: stretches of them computed together, of similar length, padded on the right, which
-a causal model doesn't see."""
+"""How likely texts are to a model: many together, and each beginning that several have in common once.
+
+The choices of a question share its prompt, the questions of a subject share its examples. What is shared is fed to the
+model alone, the rest behind copies of its cache. Rows of similar length are computed together, padded on the right,
+which a causal model doesn't see.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -12,11 +17,15 @@ from torch import Tensor
 
 from zhen.errors import ZhenError
 from zhen.infer.requests import Score
+from zhen.model.cache import Cache
 from zhen.model.likelihood import Window
 from zhen.model.transformer import Transformer
 
 _LOGITS_AT_ONCE = 1 << 24
 """Logits held at a time while scoring, 64 MiB in float32."""
+
+WORTH = 256
+"""Tokens that sharing must save in a group: two small passes cost more than one larger one."""
 
 NOT_FINITE = "the model gives values that are not finite"
 DAMAGED = "its weights may be damaged; `zhen audit` looks at them"
@@ -29,37 +38,122 @@ class Stretch(NamedTuple):
     window: Window
 
 
-@torch.inference_mode()
-def score_stretches(model: Transformer, items: Sequence[Sequence[Stretch]], batch: int) -> list[Score]:
-    """A score an item, its stretches one behind the other, in the order given.
+@dataclass
+class _Row:
+    """Equal input, once. `wanted`: (place, tokens to score, which are predicted by the last ones of the input)."""
 
-    Stretches of similar length are computed together, in an order that the lengths alone decide.
+    ids: tuple[int, ...]
+    wanted: list[tuple[int, list[int]]]
+
+    @property
+    def scored(self) -> int:
+        return max(len(tokens) for _, tokens in self.wanted)
+
+
+class _Group(NamedTuple):
+    """Rows that share their first `prefix` tokens."""
+
+    prefix: int
+    rows: list[_Row]
+
+
+@torch.inference_mode()
+def score_stretches(
+    model: Transformer,
+    items: Sequence[Sequence[Stretch]],
+    batch: int,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[Score]:
+    """A score an item, its stretches one behind the other, in the order given; `progress` is told of stretches done.
+
+    Equal input is computed once, and a beginning that several have in common too, where that saves enough. The order
+    of work, and with it every last bit, follows from the tokens of all items alone.
     """
+    rows: dict[tuple[int, ...], _Row] = {}
     stretches = [stretch for item in items for stretch in item]
-    order = sorted(range(len(stretches)), key=lambda i: stretches[i].window.begin - stretches[i].window.end)
+    for place, (ids, window) in enumerate(stretches):
+        fed = tuple(ids[window.begin : window.end - 1])
+        rows.setdefault(fed, _Row(fed, [])).wanted.append((place, ids[window.first : window.end]))
     scores: dict[int, Score] = {}
-    for at in range(0, len(order), batch):
-        members = order[at : at + batch]
-        scores.update(zip(members, _score_batch(model, [stretches[i] for i in members]), strict=True))
+    for group in _groups([rows[ids] for ids in sorted(rows)]):
+        for some in _score_group(model, group, batch):
+            scores.update(some)
+            progress(len(scores))
     in_order = iter(scores[i] for i in range(len(stretches)))
     return [_joined([next(in_order) for _ in item]) for item in items]
 
 
-def _score_batch(model: Transformer, stretches: Sequence[Stretch]) -> Iterator[Score]:
-    device = model.lm_head.weight.device
-    fed = [ids[window.begin : window.end - 1] for ids, window in stretches]
-    counts = [window.end - window.first for _, window in stretches]
-    longest = max(map(len, fed))
-    padded = torch.tensor([ids + [0] * (longest - len(ids)) for ids in fed], device=device)
-    hidden = model.hidden(padded)  # [B, T, hidden]
-    rows = [row[len(ids) - count : len(ids)] for row, ids, count in zip(hidden, fed, counts, strict=True)]
-    targets = [token for ids, window in stretches for token in ids[window.first : window.end]]
-    columns = _statistics(model, torch.cat(rows), torch.tensor(targets, device=device))
+def _groups(rows: Sequence[_Row]) -> Iterator[_Group]:
+    """Sorted rows as groups worth sharing, and behind them all the rest, by length."""
+    alone: list[_Row] = []
+    at = 0
+    while at < len(rows):
+        best, prefix, end = 0, len(rows[at].ids), at + 1
+        shared = prefix
+        for other in range(at + 1, len(rows)):
+            # what is scored stays behind what is shared
+            rest = min(len(rows[at].ids) - rows[at].scored, len(rows[other].ids) - rows[other].scored)
+            shared = min(shared, rest, _common(rows[at].ids, rows[other].ids))
+            saved = shared * (other - at)
+            if saved < best:
+                break
+            best, prefix, end = saved, shared, other + 1
+        if best >= WORTH:
+            yield _Group(prefix, list(rows[at:end]))
+        else:
+            end = at + 1
+            alone.append(rows[at])
+        at = end
+    alone.sort(key=lambda row: (-len(row.ids), row.ids))
+    if alone:
+        yield _Group(0, alone)
+
+
+def _common(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+    """How many first tokens two inputs share."""
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if a[low:middle] == b[low:middle] else (low, middle - 1)
+    return low
+
+
+def _score_group(model: Transformer, group: _Group, batch: int) -> Iterator[dict[int, Score]]:
+    """Scores by place, some rows at a time: the longest first, padded on the right."""
+    weight, prefix = model.lm_head.weight, group.prefix
+    first: Cache | None = None
+    if prefix:
+        first = Cache(model.config, 1, prefix, weight.dtype, weight.device)
+        model.hidden(torch.tensor([group.rows[0].ids[:prefix]], device=weight.device), first)
+    rows = sorted(group.rows, key=lambda row: -len(row.ids))
+    for at in range(0, len(rows), batch):
+        members = rows[at : at + batch]
+        rests = [row.ids[prefix:] for row in members]
+        longest = len(rests[0])
+        padded = torch.tensor([[*rest, *[0] * (longest - len(rest))] for rest in rests], device=weight.device)
+        cache = None
+        if first is not None:
+            cache = Cache(model.config, len(members), prefix + longest, weight.dtype, weight.device)
+            cache.put(0, first.copy(0, prefix))
+            cache.advance(prefix)
+        hidden = model.hidden(padded, cache)  # [B, T, hidden]
+        states, wanted = [], []
+        for row, rest, its in zip(members, rests, hidden, strict=True):
+            for place, tokens in row.wanted:
+                states.append(its[len(rest) - len(tokens) : len(rest)])
+                wanted.append((place, tokens))
+        yield _scores(model, torch.cat(states), wanted)
+
+
+def _scores(model: Transformer, states: Tensor, wanted: Sequence[tuple[int, list[int]]]) -> dict[int, Score]:
+    """Of (place, tokens) each, the scores from the states [n, hidden] that predict all those tokens."""
+    targets = torch.tensor([token for _, tokens in wanted for token in tokens], device=states.device)
+    columns = _statistics(model, states, targets)
     if not all(bool(torch.isfinite(column).all()) for column in columns):
         raise ZhenError(NOT_FINITE, hint=DAMAGED)
-    for parts in zip(*(torch.split(column.cpu(), counts) for column in columns), strict=True):
-        logprobs, ranks, means, variances = (part.numpy() for part in parts)
-        yield Score(logprobs, ranks, means, variances)
+    counts = [len(tokens) for _, tokens in wanted]
+    parts = zip(*(torch.split(column.cpu(), counts) for column in columns), strict=True)
+    return {place: Score(*(column.numpy() for column in each)) for (place, _), each in zip(wanted, parts, strict=True)}
 
 
 def _statistics(model: Transformer, rows: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -14,7 +14,6 @@ from lm_eval.models.utils import normalize_gen_kwargs
 
 from zhen.errors import ZhenError
 from zhen.evaluate.harness.result import Bos
-from zhen.evaluate.harness.shared import Pair, score_pairs
 from zhen.infer.engine import Engine, Request
 from zhen.infer.template import ChatTemplate
 
@@ -91,12 +90,12 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval is not typed
         return found
 
     def _loglikelihood_tokens(self, requests: Sequence[Any], **_: Any) -> list[tuple[float, bool]]:
-        pairs = [Pair(context, continuation) for _, context, continuation in requests]
-        for (text, context, continuation), pair in zip(requests, pairs, strict=True):
-            fed = pair.fed(self.max_length)
-            truncated = len(fed) < len(context) + len(continuation) - 1
+        for text, context, continuation in requests:
+            truncated = len(context) + len(continuation) - 1 > self.max_length
             self.seen[text] = Seen(len(context), len(continuation), truncated)
-        return score_pairs(self.engine, pairs, lambda done: self._progress(done, len(pairs)))
+        pairs = [(context, continuation) for _, context, continuation in requests]
+        scores = self.engine.score(pairs, lambda done: self._progress(done, len(pairs)))
+        return [(score.total, bool(score.greedy.all())) for score in scores]
 
     def loglikelihood_rolling(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[float]:
         """Log-likelihood of whole texts, the windows of long ones not overlapping (as the harness's own models do)."""

@@ -88,7 +88,8 @@ class Talking:
         some = self.asked[begin:end]
         requests = [
             Request(
-                prompt=self._template.encode([{"role": "user", "content": text}], tokenizer),
+                # one that is too long loses its beginning, as everywhere
+                prompt=self._template.encode([{"role": "user", "content": text}], tokenizer)[-model.context_length :],
                 max_tokens=REPLY_TOKENS,
                 stop_ids=ends,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -21,9 +22,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM, Phi3ForCausalLM
 
+from zhen.audit.checks import audit_checkpoint
 from zhen.checkpoint.convert import Converted, Wanted, convert_checkpoint
 from zhen.checkpoint.inspect import inspect_checkpoint
 from zhen.checkpoint.reader import open_checkpoint
+from zhen.checkpoint.rename import Wanted as RenameWanted
+from zhen.checkpoint.rename import rename_checkpoint
 from zhen.checkpoint.writer import write_sharded
 from zhen.cli.app import run
 from zhen.errors import ZhenError
@@ -122,7 +126,7 @@ def test_there_and_back_is_bit_for_bit(
     target: str, model: tuple[ModelConfig, str, int, int], data: st.DataObject
 ) -> None:
     config, dtype, shard_bytes, seed = model
-    wanted: dict[str, Any] = {"shard_bytes": shard_bytes}
+    wanted: dict[str, Any] = {} if target == "gguf" else {"shard_bytes": shard_bytes}
     if target == "meta":
         wanted = {"model_parallel": data.draw(st.sampled_from(divisors(config))), "tie": False}
     with tempfile.TemporaryDirectory() as base:
@@ -241,6 +245,7 @@ def test_shards_hold_what_was_asked(tmp_path: Path) -> None:
         ({}, "lama", {}, 'did you mean "llama"'),
         ({}, "llama", {"dtype": "q8_0"}, "--to gguf"),
         ({}, "gguf", {"model_parallel": 2}, "--to meta"),
+        ({}, "gguf", {"shard_bytes": 2000}, "--shard-bytes: 2000"),
         ({}, "meta", {"model_parallel": 4}, "num_key_value_heads: 2; expected a multiple of the 4"),
         ({"tie_word_embeddings": True}, "meta", {}, "--untie"),
         ({"head_dim": 8}, "meta", {}, "head_dim: 8"),
@@ -299,8 +304,36 @@ def test_licence_and_tokenizer_go_along_but_no_link_out_of_the_folder(theirs: Pa
     (tmp_path / "source" / "tokenization_yi.py").write_text("raise SystemExit")
     convert(tmp_path / "source", tmp_path / "out", "llama")
     kept = {"LICENSE", "config.json", "generation_config.json", "model.safetensors", "tokenizer_config.json"}
-    assert set(os.listdir(tmp_path / "out")) == kept
+    assert set(os.listdir(tmp_path / "out")) == kept | {"zhen-record.json"}
+    record = json.loads((tmp_path / "out" / "zhen-record.json").read_text())
+    assert list(record["license"]["files"]) == ["LICENSE"]
     assert json.loads((tmp_path / "out" / "tokenizer_config.json").read_text()) == {"tokenizer_class": "LlamaTokenizer"}
+
+
+def test_the_record_says_what_was_read_and_the_licence_and_follows_a_rename(theirs: Path, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(theirs, tmp_path / "source"))
+    (source / "LICENSE").write_text("as you like")
+    convert(source, tmp_path / "phi3", "phi3", dtype="f16")
+    convert(tmp_path / "phi3", tmp_path / "out", "llama")
+    record = json.loads((tmp_path / "phi3" / "zhen-record.json").read_text())
+    files = {name: hashlib.sha256((source / name).read_bytes()).hexdigest() for name in record["files"]}
+    assert record["files"] == files
+    assert {"model.safetensors", "config.json", "LICENSE"} <= files.keys()
+    rename_checkpoint(tmp_path / "out", RenameWanted("yi", in_place=True))
+    record = json.loads((tmp_path / "out" / "zhen-record.json").read_text())
+    made = [(step["source"], step["target"], step.get("converted")) for step in record["steps"]]
+    assert made == [("llama", "phi3", {"dtype": "f16"}), ("phi3", "llama", {}), ("llama", "yi", None)]
+    assert str(tmp_path) not in json.dumps(record)
+    (tmp_path / "phi3" / "LICENSE").write_text("as I like")
+    verdicts = {finding.id: finding.verdict for finding in audit_checkpoint(tmp_path / "phi3").findings}
+    assert (verdicts["claims.origin"], verdicts["license.origin"]) == ("could not be checked", "fails")
+
+
+def test_a_pointer_of_git_lfs_is_no_tokenizer(theirs: Path, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(theirs, tmp_path / "source"))
+    (source / "tokenizer.model").write_text("version https://git-lfs.github.com/spec/v1\nsize 5\n")
+    with pytest.raises(ZhenError, match="Git LFS pointer"):
+        convert(source, tmp_path / "out", "llama")
 
 
 def test_a_number_too_large_leaves_nothing(tmp_path: Path) -> None:

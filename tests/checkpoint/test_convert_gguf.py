@@ -185,6 +185,12 @@ def test_the_rotary_base_is_always_stated(base: float, make: Callable[..., Path]
     assert from_config_json(json.loads((tmp_path / "back" / "config.json").read_text())).rope_theta == base
 
 
+def test_a_folder_whose_name_is_not_utf_8_gives_a_file(make: Callable[..., Path], tmp_path: Path) -> None:
+    folder = make().rename(tmp_path / os.fsdecode(b"m\xff"))
+    convert(folder, tmp_path / "m.gguf", "gguf")
+    assert read_gguf_header(tmp_path / "m.gguf").metadata["general.name"] == "m?"
+
+
 def test_a_file_of_another_tool_becomes_the_same_model(make: Callable[..., Path], tmp_path: Path) -> None:
     source = make(settings={"chat_template": "{{ messages }}"})
     convert(source, tmp_path / "m.gguf", "gguf")

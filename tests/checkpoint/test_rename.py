@@ -198,7 +198,7 @@ def test_a_new_folder_is_never_written_over(tmp_path: Path, write_yi: WriteYi) -
     folder = write_yi(tmp_path / "yi")
     (tmp_path / "yi-llama").mkdir()
     (tmp_path / "yi-llama" / "mine").write_text("mine")
-    with pytest.raises(ZhenError, match="is there already"):
+    with pytest.raises(ZhenError, match="exists already"):
         renamed(folder)
 
 

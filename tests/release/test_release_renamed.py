@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from zhen.audit.checks import audit_checkpoint
+from zhen.checkpoint.convert import Wanted as Convert
+from zhen.checkpoint.convert import convert_checkpoint
 from zhen.checkpoint.rename import Wanted, rename_checkpoint
 from zhen.errors import ZhenError
 from zhen.release.manifest import check_manifest
@@ -69,11 +71,14 @@ def test_without_record_llamas_names_or_licence_nothing_is_released(theirs: Path
     (tmp_path / "fixed" / "zhen-record.json").write_text(json.dumps(record))
     with pytest.raises(ZhenError, match="states no licence"):
         release_renamed(tmp_path / "fixed", out, "Wonder")
+    convert_checkpoint(tmp_path / "again", tmp_path / "made", Convert("llama"), lambda done, total: None)
+    with pytest.raises(ZhenError, match="weights were converted"):
+        release_renamed(tmp_path / "made", out, "Wonder")
     assert not out.exists()
 
 
 def test_a_release_that_is_there_is_not_overwritten(theirs: Path, tmp_path: Path) -> None:
     rename_checkpoint(theirs, Wanted(target="llama", out=tmp_path / "fixed"))
-    with pytest.raises(ZhenError, match="is there already"):
+    with pytest.raises(ZhenError, match="exists already"):
         release_renamed(tmp_path / "fixed", theirs, "Wonder")
     assert audit_checkpoint(tmp_path / "fixed").passed

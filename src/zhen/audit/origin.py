@@ -1,4 +1,4 @@
-"""Check of a renamed checkpoint: its tensors are those of the source that its record names, its licences came along."""
+"""Check of a renamed or converted checkpoint: tensors are those of the source, its licences came along."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zhen.errors import ZhenError
 from zhen.formats.files import sha256_file
 
 _TENSORS = "the tensors are those of the checkpoint that this one is a renaming of"
-_LICENSE = "the licence files of the checkpoint that this one is a renaming of are here, unchanged"
+_LICENSE = "the licence files of the checkpoint that this one was made of are here, unchanged"
 
 
 def check_origin(folder: Folder) -> Iterator[Finding]:
@@ -28,7 +28,10 @@ def check_origin(folder: Folder) -> Iterator[Finding]:
         return
     if record is None:
         return
-    yield _tensors(folder, record)
+    if record.kind == "converted":
+        yield unchecked("claims.origin", _TENSORS, f"it is a conversion ({_steps(record)})", severity="note")
+    else:
+        yield _tensors(folder, record)
     yield from _license(folder, record)
 
 
@@ -49,9 +52,13 @@ def _tensors(folder: Folder, record: Provenance) -> Finding:
     if differing:
         evidence = f"{counted(len(differing), 'tensor')} with another SHA-256, first {differing[0]!r}"
         return fails("claims.origin", _TENSORS, evidence, fix=fix, file=RECORD)
-    steps = "; ".join(f"{step.source} to {step.target} by {step.tool}" for step in record.steps)
     stated = f"; its licence: {record.license.stated}" if record.license.stated else ""
-    return holds("claims.origin", _TENSORS, f"SHA-256 of {counted(len(found), 'tensor')} as recorded ({steps}){stated}")
+    evidence = f"SHA-256 of {counted(len(found), 'tensor')} as recorded ({_steps(record)}){stated}"
+    return holds("claims.origin", _TENSORS, evidence)
+
+
+def _steps(record: Provenance) -> str:
+    return "; ".join(f"{step.source} to {step.target} by {step.tool}" for step in record.steps)
 
 
 def _license(folder: Folder, record: Provenance) -> Iterator[Finding]:

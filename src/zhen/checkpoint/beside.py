@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +17,6 @@ from zhen.formats.files import json_bytes
 from zhen.model.config import ModelConfig, from_config_json
 
 _GENERATION = "generation_config.json"
-_FOLLOW = re.compile(r"(licen[cs]e|notice|copying)([._-].*)?|readme\.md", re.IGNORECASE)
 
 
 class Beside(NamedTuple):
@@ -63,9 +61,12 @@ def _in_folder(folder: Path) -> dict[str, bytes]:
     along, _ = others(folder, ())  # without links that lead out of the folder
     found = {}
     for name in along:
-        if name not in (*FILES, _GENERATION) and not _FOLLOW.fullmatch(name):
+        if name not in (*FILES, _GENERATION) and name.lower() != "readme.md" and not license.bears(name):
             continue
         found[name] = (folder / name).read_bytes()
+        if found[name].startswith(strictjson.LFS_POINTER):
+            what = "a Git LFS pointer, not the file itself"
+            raise ZhenError(what, expected="the file", file=folder / name, hint=strictjson.LFS_HINT)
         if name == "tokenizer_config.json":
             value = strictjson.read(folder / name)
             if isinstance(value, dict) and (made := tokenizer_config(value)) != value:
@@ -81,7 +82,7 @@ def metadata_for(
     Raises ZhenError for a tokenizer that GGUF has no words for, or with more tokens than the embedding has rows.
     """
     name = (source.metadata or {}).get("general.name") or folder.resolve().name
-    metadata = gguf_metadata.of_config(config, str(name))
+    metadata = gguf_metadata.of_config(config, str(name).encode(errors="replace").decode())
     licensed = (source.metadata or {}).get("general.license") if source.metadata else license.stated(folder)
     if isinstance(licensed, str) and licensed:
         metadata["general.license"] = licensed

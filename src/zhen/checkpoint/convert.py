@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
-from zhen.checkpoint import consolidated, fused, gguf, names
+from zhen.checkpoint import consolidated, fused, gguf, names, provenance
 from zhen.checkpoint.beside import Beside, beside, config_within, metadata_for
 from zhen.checkpoint.cast import LARGEST, cast
 from zhen.checkpoint.configs import config_of
-from zhen.checkpoint.copying import building
+from zhen.checkpoint.copying import building, refuse_taken
 from zhen.checkpoint.journal import recover
 from zhen.checkpoint.reader import open_checkpoint
 from zhen.checkpoint.reshape import complete, resized, tied, untied
@@ -27,7 +26,7 @@ from zhen.checkpoint.targets import config_json, target_of
 from zhen.checkpoint.views import Array, View, views, written
 from zhen.checkpoint.writer import write_sharded
 from zhen.errors import ZhenError, did_you_mean
-from zhen.formats.files import sync_folder, write_bytes, write_json
+from zhen.formats.files import sha256_file, write_bytes, write_json
 from zhen.model.config import ModelConfig
 
 DTYPES = {"f32": "F32", "bf16": "BF16", "f16": "F16", "q8_0": "Q8_0"}
@@ -102,7 +101,8 @@ def convert_checkpoint(path: str | Path, out: str | Path, wanted: Wanted, report
         writer = {"gguf": _gguf, "meta": _meta}.get(wanted.target, _safetensors)
         notes = [*plan.checkpoint.notes, *plan.beside.notes]
         job = writer(plan, wanted, out, notes)
-    files = {} if wanted.dry_run else _written(job, out, plan, report)
+        record = None if job.file else _record(plan, wanted)
+    files = {} if wanted.dry_run else _written(job, out, plan, record, report)
     return Converted(
         source=plan.naming,
         target=wanted.target,
@@ -131,17 +131,16 @@ def _refuse_wrong(wanted: Wanted, out: Path) -> None:
     for place, value in (("--model-parallel", wanted.model_parallel), ("--shard-bytes", wanted.shard_bytes)):
         if value < 1:
             raise ZhenError(f"{value}", expected="at least 1", place=place)
-    empty = wanted.target != "gguf" and out.is_dir() and not out.is_symlink() and not any(out.iterdir())
-    if os.path.lexists(out) and not empty:
-        expected = "a new name" if wanted.target == "gguf" else "a new name, or an empty folder"
-        raise ZhenError("exists already", expected=expected, file=out, place="--out")
+    if wanted.shard_bytes != SHARD_BYTES and wanted.target in ("gguf", "meta"):
+        raise ZhenError(f"{wanted.shard_bytes}", expected="a target of safetensors files", place="--shard-bytes")
+    refuse_taken(out, file=wanted.target == "gguf")
 
 
 def _plan(path: Path, wanted: Wanted) -> _Plan:
     checkpoint = open_checkpoint(path)
     naming = names.detect(checkpoint.tensors)
     if naming == names.UNKNOWN:
-        hint = "zhen rename CHECKPOINT --to llama finds out what they stand for, or can be told"
+        hint = f"zhen rename {path} --to llama finds out what they stand for, or can be told"
         raise ZhenError("tensor names of no known scheme", expected="LLaMA's tensors", file=path, hint=hint)
     follow = beside(checkpoint)
     original = config_within(checkpoint, follow.metadata)
@@ -186,8 +185,8 @@ class _Job(NamedTuple):
     write: Callable[[Path, Callable[[int], None]], None]
     bytes: int
     dtypes: dict[str, int]
-    single: str | None = None
-    """The one file, where that is what `out` names."""
+    file: bool = False
+    """Whether it is one file, which `out` names."""
 
 
 def _safetensors(plan: _Plan, wanted: Wanted, out: Path, notes: list[str]) -> _Job:
@@ -234,10 +233,10 @@ def _gguf(plan: _Plan, wanted: Wanted, out: Path, notes: list[str]) -> _Job:
         gguf.write_gguf(folder / out.name, planned, metadata, done)
 
     dtypes = dict(Counter(tensor.type for tensor in planned).most_common())
-    return _Job(write, sum(tensor.nbytes for tensor in planned), dtypes, single=out.name)
+    return _Job(write, sum(tensor.nbytes for tensor in planned), dtypes, file=True)
 
 
-def _written(job: _Job, out: Path, plan: _Plan, report: Report) -> dict[str, int]:
+def _written(job: _Job, out: Path, plan: _Plan, record: provenance.Provenance | None, report: Report) -> dict[str, int]:
     done = 0
 
     def count(size: int) -> None:
@@ -246,25 +245,45 @@ def _written(job: _Job, out: Path, plan: _Plan, report: Report) -> dict[str, int
         plan.checkpoint.release()
         report(done, job.bytes)
 
-    with _writable(out), building(out) as folder:
-        job.write(folder, count)
-        files = {file.name: file.stat().st_size for file in sorted(folder.iterdir()) if not file.name.startswith(".")}
-        sync_folder(folder)
-        if out.is_dir():
-            out.rmdir()  # it was empty
-        os.replace(folder / job.single if job.single else folder, out)
-        sync_folder(out.parent)
-    return files
-
-
-@contextmanager
-def _writable(out: Path) -> Iterator[None]:
-    """Turns what the system says against writing into a ZhenError."""
+    pool = ThreadPoolExecutor(1)
     try:
-        yield
-    except OSError as error:
-        found = f"could not be written: {error.strerror or error}"
-        raise ZhenError(found, file=out, hint="free space, check rights, run again") from error
+        with building(out, file=job.file) as folder:
+            hashes = {file: pool.submit(sha256_file, file) for file in (_sources(plan) if record else [])}
+            job.write(folder, count)
+            if record:
+                read = {file.name: future.result().sha256 for file, future in hashes.items()}
+                content = provenance.encode(msgspec.structs.replace(record, files=read))
+                write_bytes(folder / provenance.RECORD, content)
+            made = [file for file in sorted(folder.iterdir()) if not file.name.startswith(".")]
+            return {file.name: file.stat().st_size for file in made}
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _sources(plan: _Plan) -> list[Path]:
+    """The files that the conversion reads."""
+    checkpoint = plan.checkpoint
+    if checkpoint.kind == "gguf":
+        return checkpoint.files
+    small = sorted({"config.json", consolidated.PARAMS, provenance.RECORD, *plan.beside.files})
+    return [*checkpoint.files, *(file for name in small if (file := checkpoint.folder / name).is_file())]
+
+
+def _record(plan: _Plan, wanted: Wanted) -> provenance.Provenance:
+    """What the conversion says of itself, but for the hashes of the files that it reads."""
+    own = None
+    if plan.checkpoint.kind == "gguf":  # what lies in its folder may be anything
+        stated = (plan.beside.metadata or {}).get("general.license")
+        own = provenance.License(stated=str(stated) if stated else None, files={})
+    asked = {"dtype": wanted.dtype, "tie": wanted.tie, "vocab_size": wanted.vocab_size}
+    step = provenance.Step(
+        tool=provenance.made_by(),
+        source=plan.naming,
+        target=wanted.target,
+        map={},
+        converted={option: value for option, value in asked.items() if value is not None},
+    )
+    return provenance.converted(plan.checkpoint.folder, step, own)
 
 
 def _counted(view: View, done: Callable[[int], None]) -> View:

@@ -15,6 +15,7 @@ from zhen.checkpoint import provenance
 from zhen.checkpoint.companions import others
 from zhen.checkpoint.disk import locked
 from zhen.checkpoint.renaming import BLOCK, Plan, Rewrite
+from zhen.checkpoint.stored import readable
 from zhen.errors import ZhenError
 from zhen.formats.files import TEMPORARY, sync_folder, temporary_folder
 
@@ -45,41 +46,58 @@ def copy_checkpoint(
 
     Raises ZhenError where it can't be written; then nothing is left.
     """
+    with building(out) as folder:
+        done = 0
+        for rewrite in plan.rewrites:
+            target = folder / rewrite.header.file.name
+            for size in _copy_tensors(rewrite, target):
+                done += size
+                report(done, plan.data_bytes, "copied")
+        copied = _copy_others(plan, folder, record)
+        check(folder)
+    return copied._replace(written=copied.written + sum(len(rewrite.new) for rewrite in plan.rewrites))
+
+
+def refuse_taken(out: Path, file: bool = False) -> None:
+    """Raises ZhenError where `out` is there already; an empty folder may be, unless a file is to get its name."""
+    empty = not file and out.is_dir() and not out.is_symlink() and not any(out.iterdir())
+    if os.path.lexists(out) and not empty:
+        expected = "a new name" if file else "a new name, or an empty folder"
+        raise ZhenError("exists already", expected=expected, file=out, place="--out")
+
+
+@contextmanager
+def building(out: Path, file: bool = False) -> Iterator[Path]:
+    """A hidden folder beside `out`, locked while it is built, that becomes `out` once the block ends without an error.
+
+    With `file` the file called `out.name` in it does. Leftovers of builders that were killed are removed. Raises
+    ZhenError for what the system says against it; then nothing is left.
+    """
+    folder = None
     try:
-        with building(out) as folder:
-            done = 0
-            for rewrite in plan.rewrites:
-                target = folder / rewrite.header.file.name
-                for size in _copy_tensors(rewrite, target):
-                    done += size
-                    report(done, plan.data_bytes, "copied")
-            copied = _copy_others(plan, folder, record)
-            check(folder)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(out)
+        folder = temporary_folder(out)
+        with locked(folder):
+            yield folder
             sync_folder(folder)
-            if out.exists():
+            if out.is_dir():
                 out.rmdir()  # it was empty
-            os.replace(folder, out)
+            os.replace(folder / out.name if file else folder, out)
             sync_folder(out.parent)
     except OSError as error:
         hint = "free space, check rights, run again"
         raise ZhenError(f"could not be written: {error.strerror or error}", file=out, hint=hint) from error
-    return copied._replace(written=copied.written + sum(len(rewrite.new) for rewrite in plan.rewrites))
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextmanager
-def building(out: Path) -> Iterator[Path]:
-    """A hidden folder beside `out`, locked while it is built; leftovers of builders that were killed are removed."""
-    out.parent.mkdir(parents=True, exist_ok=True)
+def _remove_leftovers(out: Path) -> None:
     for leftover in out.parent.glob(f"{TEMPORARY}*"):
         if leftover.name.partition("-")[2].partition("-")[2] == out.name:
             with suppress(ZhenError), locked(leftover):
                 shutil.rmtree(leftover)
-    folder = temporary_folder(out)
-    with locked(folder):
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _copy_tensors(rewrite: Rewrite, target: Path) -> Iterator[int]:
@@ -134,7 +152,11 @@ def _copy_others(plan: Plan, folder: Path, record: bytes) -> Copied:
         if name in made:
             target.write_bytes(made[name])
         else:
-            shutil.copy(plan.folder / name, target)
+            with readable(plan.folder / name):
+                source = (plan.folder / name).open("rb")
+            with source, target.open("xb") as copy:
+                shutil.copyfileobj(source, copy, 1 << 20)
+            shutil.copymode(plan.folder / name, target)
         written += target.stat().st_size
         with target.open("rb") as file:
             os.fsync(file.fileno())

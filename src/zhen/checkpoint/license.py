@@ -23,6 +23,11 @@ def stated(folder: Path) -> str | None:
     return found[1] if found else None
 
 
+def bears(name: str) -> bool:
+    """Whether a file's name is that of a licence or a notice."""
+    return _FILES.fullmatch(name) is not None
+
+
 def files(folder: Path) -> list[Path]:
     """Licence and notice files, sorted."""
-    return sorted(path for path in folder.iterdir() if _FILES.fullmatch(path.name) and path.is_file())
+    return sorted(path for path in folder.iterdir() if bears(path.name) and path.is_file())

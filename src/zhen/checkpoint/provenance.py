@@ -1,26 +1,28 @@
-"""`zhen-record.json`: where a renamed checkpoint comes from, so that it can be published, and checked, honestly."""
+"""`zhen-record.json`: what a renamed or converted checkpoint comes from, so that it can be published honestly."""
 
 from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 
 from zhen.checkpoint import license as licences
 from zhen.checkpoint import names, strictjson
+from zhen.checkpoint.companions import others
 from zhen.errors import ZhenError
 from zhen.formats.files import sha256_file
 
 RECORD = "zhen-record.json"
 
 _STEPS = 20
-"""Renames that a record lists; of more, the first ones are forgotten."""
+"""Steps that a record lists; of more, the first ones are forgotten."""
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One rename."""
+class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One rename or conversion."""
 
     tool: str
     """`zhen` and its version."""
@@ -28,7 +30,9 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """Naming scheme before, "unknown" where every name was mapped by hand."""
     target: str
     map: dict[str, str]
-    """Old name -> new name, where they differ; N stands for the layer's number."""
+    """Old name -> new name, where they differ; N stands for the layer's number. Empty for a conversion."""
+    converted: dict[str, Any] | None = None
+    """What a conversion was asked to change of the numbers: dtype, tie, vocab_size. None for a rename."""
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,13 +56,15 @@ class License(msgspec.Struct, frozen=True, kw_only=True):
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     """What zhen-record.json holds. It names no folder of the machine."""
 
-    kind: str = "renamed"
+    kind: Literal["renamed", "converted"] = "renamed"
+    """The last step."""
     steps: list[Step]
     license: License
     files: dict[str, str]
-    """Files of the source beside the weights that were changed or left out -> their SHA-256 there."""
-    tensors: dict[str, Origin]
-    """Name now -> tensor of the source."""
+    """Files of the source -> their SHA-256 there: those beside the weights that a rename changed or left out, all that
+    a conversion read."""
+    tensors: dict[str, Origin] = {}
+    """Name now -> tensor of the source. Empty after a conversion: its tensors are others."""
 
 
 def read_provenance(folder: Path) -> Provenance | None:
@@ -69,7 +75,7 @@ def read_provenance(folder: Path) -> Provenance | None:
     try:
         return msgspec.convert(strictjson.read(file), Provenance)
     except msgspec.ValidationError as error:
-        raise ZhenError(f"is no record of a rename: {error}", file=file) from error
+        raise ZhenError(f"is no record of a rename or conversion: {error}", file=file) from error
 
 
 def provenance(
@@ -86,7 +92,7 @@ def provenance(
     """
     earlier = read_provenance(folder)
     origins = earlier.tensors if earlier else {}
-    if earlier:
+    if origins:
         _refuse_others(origins, renamed, hashes, folder / RECORD)
     tensors = {}
     for old, new in renamed.items():
@@ -98,6 +104,21 @@ def provenance(
         license=earlier.license if earlier else _license(folder),
         files={**found, **(earlier.files if earlier else {})},
         tensors=tensors,
+    )
+
+
+def converted(folder: Path, step: Step, license: License | None = None) -> Provenance:
+    """The record of converting the checkpoint in `folder`; steps and licence of an earlier record there are carried on.
+
+    `license` where the weights' own file states it, and nothing beside it counts. Raises ZhenError where the earlier
+    record is none.
+    """
+    earlier = read_provenance(folder) if license is None else None
+    return Provenance(
+        kind="converted",
+        steps=[*(earlier.steps if earlier else []), step][-_STEPS:],
+        license=license or (earlier.license if earlier else _license(folder)),
+        files={},
     )
 
 
@@ -134,5 +155,6 @@ def encode(record: Provenance) -> bytes:
 
 
 def _license(folder: Path) -> License:
-    files = {path.name: sha256_file(path).sha256 for path in licences.files(folder)}
+    along, _ = others(folder, ())  # without links that lead out of the folder
+    files = {name: sha256_file(folder / name).sha256 for name in along if licences.bears(name)}
     return License(stated=licences.stated(folder), files=files)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from zhen.checkpoint import journal, provenance
-from zhen.checkpoint.copying import copy_checkpoint
+from zhen.checkpoint.copying import copy_checkpoint, refuse_taken
 from zhen.checkpoint.disk import Disk, block_bytes, can_insert, locked, refuse_open_elsewhere
 from zhen.checkpoint.proof import hash_tensors
 from zhen.checkpoint.reader import folder_of_index
@@ -120,8 +120,7 @@ def _copied(path: Path, folder: Path, wanted: Wanted, report: Report, disk: Disk
     plan = plan_rename(path, wanted.target, wanted.maps, witness=wanted.witness)
     name = f"{path.stem if plan.alone else folder.name}-{wanted.target}"
     out = (wanted.out or (folder / name if plan.alone else folder.with_name(name))).absolute()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ZhenError("is there already", expected="a new folder", file=out, hint="name another with --out")
+    refuse_taken(out)
     if wanted.dry_run:
         return _answer(plan, out, wanted, started)
     proof = _Proof(wanted.verify, plan, report)

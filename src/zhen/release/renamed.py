@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,11 +10,11 @@ from zhen.audit.manifest import MANIFEST, render_manifest
 from zhen.audit.report import Report
 from zhen.checkpoint import names
 from zhen.checkpoint.companions import others
-from zhen.checkpoint.copying import building
+from zhen.checkpoint.copying import building, refuse_taken
 from zhen.checkpoint.provenance import RECORD, Provenance, read_provenance, step_of
 from zhen.checkpoint.reader import open_checkpoint
 from zhen.errors import ZhenError
-from zhen.formats.files import Digest, sync_folder, write_json, write_text
+from zhen.formats.files import Digest, write_json, write_text
 from zhen.release.collect import copy_file
 from zhen.release.notice import CREDITS
 
@@ -36,8 +35,7 @@ def release_renamed(
     if (scheme := names.detect(checkpoint.tensors)) != "llama":
         hint = f"zhen rename {folder} --to llama"
         raise ZhenError(f"tensors under names of {scheme}", expected="LLaMA's", file=folder, hint=hint)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ZhenError("is there already", expected="a new folder", file=out, hint="name another with --out")
+    refuse_taken(out)
     weights = [file.name for file in checkpoint.files]
     along, _ = others(folder, {*weights, CARD, MANIFEST, AUDIT})
     copied = {file: file for file in (*weights, *along)}
@@ -51,11 +49,6 @@ def release_renamed(
         write_text(made / MANIFEST, render_manifest(digests))
         audit = audit_checkpoint(made)
         write_json(made / AUDIT, audit.to_json())
-        sync_folder(made)
-        if out.exists():
-            out.rmdir()  # it was empty
-        os.replace(made, out)
-        sync_folder(out.parent)
     return audit
 
 
@@ -64,6 +57,9 @@ def _record(folder: Path) -> Provenance:
     if record is None:
         hint = "`zhen rename` leaves one; a run of a recipe makes its own release"
         raise ZhenError("is not there", expected="the record of a rename", file=folder / RECORD, hint=hint)
+    if any(step.converted is not None for step in record.steps):
+        found = "the weights were converted: they are not the source's as they were"
+        raise ZhenError(found, expected="renames alone", file=folder / RECORD)
     if not (record.license.stated or record.license.files):
         hint = "put the source's LICENSE beside its weights and rename it again"
         raise ZhenError("the source states no licence", expected="one", file=folder / RECORD, hint=hint)

@@ -70,8 +70,8 @@ CLAIMS = {
     "every tensor is stored in the number format that config.json names": "每个张量都以 config.json 写明的数值格式存储",
     "the weights that were checked are the only ones here": "除核对过的权重外，此处没有别的权重",
     "the tensors are those of the checkpoint that this one is a renaming of": "张量与改名前的检查点相同",
-    "the licence files of the checkpoint that this one is a renaming of are here, unchanged": (
-        "改名前的检查点的许可文件在此，未经改动"
+    "the licence files of the checkpoint that this one was made of are here, unchanged": (
+        "来源检查点的许可文件在此，未经改动"
     ),
     "every token id has a row in the embedding": "每个词元编号在嵌入矩阵中都有一行",
     "tokenizer.model and tokenizer.json give every piece the same id": (

@@ -215,7 +215,7 @@ def test_names_that_lie_are_not_believed(tmp_path: Path, trained: Transformer) -
 def test_too_little_text_is_said(tmp_path: Path) -> None:
     model = fresh()
     checkpoint = stored(tmp_path, model, renamed(model))
-    with pytest.raises(ZhenError, match="text to judge the maps by"):
+    with pytest.raises(ZhenError, match="--text: 4 tokens; expected at least"):
         TextLosses(checkpoint, Letters(), ["abc"])
 
 

@@ -48,7 +48,7 @@ class TextLosses:
         count = min(len(ids) // length, ROUNDS[-1])
         if count < ROUNDS[0]:
             found = f"{len(ids):,} tokens"
-            raise ZhenError(found, expected=f"at least {ROUNDS[0] * length:,}", place="text to judge the maps by")
+            raise ZhenError(found, expected=f"at least {ROUNDS[0] * length:,}", place="--text")
         places = np.linspace(0, len(ids) - length, count).astype(int)
         self._tokens = torch.tensor([ids[at : at + length] for at in places.tolist()])
         self._tensors: dict[str, torch.Tensor] = {}

@@ -103,13 +103,15 @@ def _note_change(changed: dict[str, bytes], file: str, before: Mapping[str, Any]
 
 def _config(config: Mapping[str, Any], target: str, file: Path) -> dict[str, Any]:
     architecture, model_type = MADE_FOR[target]
-    said = {**_yi_unsaid(config), **config} if config.get("model_type") == "Yi" and model_type != "Yi" else config
+    said = config
+    if config.get("model_type") == "Yi" and model_type != "Yi":
+        said = {**config, **{key: value for key, value in _yi_unsaid(config).items() if key not in config}}
     read = config_of(said, target, file)
     made = {key: value for key, value in plain(said).items() if key != "auto_map"}
     if model_type == "Yi":
         _refuse_for_yi(read, file)
         # what LLaMA's code takes a missing key for
-        made = {key: getattr(read, key) for key in _YI_UNSAID if key != "hidden_act"} | made
+        made |= {key: getattr(read, key) for key in _YI_UNSAID if key != "hidden_act" and key not in made}
     return made | {"architectures": [architecture], "model_type": model_type}
 
 

@@ -127,9 +127,12 @@ def _inferred(
     checkpoint: Checkpoint, rest: Sequence[str], given: Mapping[str, str], witness: Witness | None
 ) -> Inference:
     """What an unknown naming means, if that is certain. Raises ZhenError with what is open, or what doesn't fit."""
+    losses = witness(checkpoint) if witness else None
     try:
-        found = infer(checkpoint, witness(checkpoint) if witness else None, given)
+        found = infer(checkpoint, losses, given)
     except ZhenError as error:
+        if error.place:  # of --map
+            raise
         raise _unknown(rest, checkpoint.folder, error) from error
     if not found.certain:
         raise _open(found, checkpoint.folder, asked=witness is not None)

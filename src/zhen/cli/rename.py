@@ -77,7 +77,8 @@ def _witness(text: Path) -> Witness:
         try:
             documents = text.read_text(encoding="utf-8").split("\n\n")
         except (OSError, UnicodeDecodeError) as error:
-            raise ZhenError(str(error), expected="a text file in UTF-8", file=text, place="--text") from error
+            found = f"can't be read: {getattr(error, 'strerror', None) or error}"
+            raise ZhenError(found, expected="a text file in UTF-8", file=text, place="--text") from error
         return TextLosses(checkpoint, load_tokenizer(checkpoint.folder), documents)
 
     return losses

@@ -24,6 +24,9 @@ from zhen.model.transformer import Transformer
 _LOGITS_AT_ONCE = 1 << 24
 """Logits held at a time while scoring, 64 MiB in float32."""
 
+_ON_CPU, _ELSEWHERE = 1 << 12, 1 << 16
+"""Tokens in a pass: on a CPU, whose caches they then fit, two rows of 1,500 at a time take half the time of 32."""
+
 WORTH = 256
 """Tokens that sharing must save in a group: two small passes cost more than one larger one."""
 
@@ -126,8 +129,10 @@ def _score_group(model: Transformer, group: _Group, batch: int) -> Iterator[dict
         first = Cache(model.config, 1, prefix, weight.dtype, weight.device)
         model.hidden(torch.tensor([group.rows[0].ids[:prefix]], device=weight.device), first)
     rows = sorted(group.rows, key=lambda row: -len(row.ids))
-    for at in range(0, len(rows), batch):
-        members = rows[at : at + batch]
+    most = _ON_CPU if weight.device.type == "cpu" else _ELSEWHERE
+    while rows:
+        count = min(batch, max(1, most // (len(rows[0].ids) - prefix)))
+        members, rows = rows[:count], rows[count:]
         rests = [row.ids[prefix:] for row in members]
         longest = len(rests[0])
         padded = torch.tensor([[*rest, *[0] * (longest - len(rest))] for rest in rests], device=weight.device)

@@ -39,6 +39,7 @@ VERBS = {
     "rename": Verb("zhen.cli.rename", "Give a checkpoint another scheme's tensor names, in place if wanted", "Change"),
     "convert": Verb("zhen.cli.convert", "Write a checkpoint in another format, layout or dtype", "Change"),
     "release": Verb("zhen.cli.release", "Make a release of a renamed checkpoint, from its record", "Change"),
+    "quantize": Verb("zhen.cli.quantize", "Write a checkpoint's weights in 8 or 4 bits", "Change"),
     "audit": Verb("zhen.cli.audit", "Check a checkpoint's files, names, code and claims", "Judge"),
     "verify": Verb("zhen.cli.verify", "Check that a run's or a release's files are still those recorded", "Judge"),
 }

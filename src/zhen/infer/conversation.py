@@ -17,6 +17,20 @@ FORM = "prompt_form."
 _HAN = ("\u3400", "\u9fff")
 
 
+class Line:
+    """The first line of a text that comes in pieces; blanks in front of it are left out."""
+
+    def __init__(self) -> None:
+        self._begun = False
+
+    def add(self, text: str) -> tuple[str, bool]:
+        """What of `text` belongs to the line, and whether the line has ended."""
+        piece = text if self._begun else text.lstrip()
+        self._begun = self._begun or bool(piece)
+        line, end, _ = piece.partition("\n")
+        return line, bool(end)
+
+
 class Conversation:
     """A conversation with a checkpoint's model. Turns are remembered where it has a chat template, and only there."""
 
@@ -57,14 +71,11 @@ class Conversation:
         request = Request(prompt=prompt, max_tokens=max_tokens, temperature=temperature, top_p=0.95, seed=seed)
         number = self.engine.submit(request)
         # in a form of question the answer is a line; blanks in front of it belong to the form
-        in_form = bool(self.forms) and self.template is None
-        begun = not in_form
+        first = Line() if self.forms and self.template is None else None
         try:
             while True:
                 for event in self.engine.step():
-                    piece = event.text if begun else event.text.lstrip()
-                    begun = begun or bool(piece)
-                    line, end, _ = piece.partition("\n") if in_form else (piece, "", "")
+                    line, end = first.add(event.text) if first else (event.text, False)
                     if line and not self._ends(event):
                         yield line
                     if end or event.finish or self._ends(event):

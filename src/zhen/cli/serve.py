@@ -1,0 +1,104 @@
+"""`zhen serve`: a checkpoint behind OpenAI's protocol, with a chat page."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zhen.cli.launch import relaunch
+from zhen.console import say, visible
+from zhen.errors import ZhenError, missing_extra
+
+
+def command(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint's folder.", show_default=False)],
+    host: Annotated[str, typer.Option(help="Address to listen on; others than loopback need a key.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    api_key: Annotated[
+        str | None,
+        typer.Option(help="A key that requests must bring, or a file with one a line.", envvar="ZHEN_API_KEY"),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Most requests answered at a time.")] = 32,
+    max_requests: Annotated[int, typer.Option(min=1, help="Most requests waiting or answered; beyond: 429.")] = 256,
+    max_context: Annotated[int | None, typer.Option(min=1, help="Most tokens of prompt and answer.")] = None,
+    max_body: Annotated[int, typer.Option(min=1, help="Largest body of a request, bytes; beyond: 413.")] = 4 << 20,
+    timeout: Annotated[float, typer.Option(min=0.001, help="Longest time for an answer, seconds.")] = 600.0,
+    name: Annotated[str | None, typer.Option(help="The model's name; by default the folder's.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32 or bfloat16; by default as stored, small models on a CPU in float32.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …; by default the CPU.")] = None,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="A chat page under /.")] = True,
+) -> None:
+    """Serve a checkpoint by OpenAI's protocol, with a chat page, until SIGTERM or Ctrl-C.
+
+    Answers that are running then end whole. Logs hold no contents.
+
+    Example: zhen serve runs/tiny/release
+    """
+    relaunch()
+    keys = read_keys(api_key)
+    local = is_loopback(host)
+    if not local and not keys:
+        raise ZhenError(
+            f"--host {host} is reached by others", expected="a key", hint="--api-key KEY, or a file with one a line"
+        )
+    try:
+        from zhen.infer.server.app import api, gated, service
+        from zhen.infer.server.run import serve
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith(("zhen", "torch")):
+            raise
+        raise missing_extra(error.name or str(error), "serve", "`zhen serve`") from error
+    from zhen.infer.engine import load_engine
+    from zhen.infer.server.asking import open_served
+    from zhen.infer.server.gate import Bounds
+    from zhen.infer.server.room import plan
+
+    room = plan(checkpoint, batch=batch, max_context=max_context, dtype=dtype, device=device)
+    for line in room.lines():
+        say(line)
+    tokens = {"prefix_tokens": room.prefix_tokens, "cache_tokens": room.cache_tokens}
+    engine = load_engine(checkpoint, dtype=dtype, device=device, batch=batch, **tokens)
+    engine.longest = room.context
+    served = open_served(checkpoint, engine, name or checkpoint.absolute().name)
+    bounds = Bounds(keys=keys, local=local, body_bytes=max_body, answer_seconds=timeout)
+    serving = service(served, max_requests, bounds)
+    app = api(serving)
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    say(visible(f"{served.name}: {served.conversation.manner}"))
+    if served.defaults:
+        told = ", ".join(f"{key} {value:g}" for key, value in served.defaults.items())
+        say(f"where a request does not say, as generation_config.json has it: {told}")
+    ready = [f"API: {address}/v1"]
+    if page:
+        from zhen.infer.server.page import mount
+
+        app = mount(app, serving)
+        ready.append(f"chat page: {address}/")
+    serve(gated(app, serving), serving.worker, host, port, ready)
+
+
+def read_keys(given: str | None) -> tuple[str, ...]:
+    """The keys of `--api-key`: those of the file of that name, one a line, else itself. Raises ZhenError for none."""
+    if given is None:
+        return ()
+    path = Path(given)
+    text = path.read_text(encoding="utf-8") if len(given) < 4096 and path.is_file() else given
+    keys = tuple(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
+    if not keys:
+        raise ZhenError("no key in it", expected="a key a line", file=given or "--api-key")
+    if any(not key.isascii() or " " in key for key in keys):
+        raise ZhenError("a key with blanks or beyond ASCII", expected="what a header can carry", file="--api-key")
+    return keys
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,1 @@
+"""A server that speaks OpenAI's protocol: one engine, one thread for it, a bounded queue in front."""

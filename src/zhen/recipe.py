@@ -21,6 +21,8 @@ from zhen.sampleweb.settings import SamplewebSettings
 from zhen.shards.settings import ShardsSettings
 from zhen.tokenizer.settings import TokenizerSettings
 from zhen.train.settings import PretrainSettings
+from zhen.tune.settings import SAMPLEWEB as DIALOGUES
+from zhen.tune.settings import TuneSettings
 
 
 class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,6 +86,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     shards: ShardsSettings = ShardsSettings()
     model: ModelSettings = ModelSettings()
     pretrain: PretrainSettings | None = None
+    tune: TuneSettings | None = None
     evaluate: EvaluateSettings = EvaluateSettings()
     release: ReleaseSettings = ReleaseSettings()
 
@@ -292,6 +295,8 @@ def _model_problems(recipe: Recipe) -> Iterator[Mistake]:
         hint = did_you_mean(settings.preset, PRESETS)
         yield Mistake(("model", "preset"), f'model.preset = "{settings.preset}"', f"one of {', '.join(PRESETS)}", hint)
         return
+    if pretrain is None and settings.init is not None and recipe.tune is not None:
+        return
     if pretrain is None:
         found = "no [pretrain]" if settings.init is None else "model.init without [pretrain]"
         yield Mistake(("model", "init"), found, "a section [pretrain] that makes or goes on from the model")
@@ -323,6 +328,10 @@ def _model_problems(recipe: Recipe) -> Iterator[Mistake]:
 
 
 def _source_problems(recipe: Recipe) -> Iterator[Mistake]:
+    if recipe.tune is not None and DIALOGUES in recipe.tune.data and recipe.sampleweb is None:
+        yield Mistake(("tune", "data"), f'the dialogues of "{DIALOGUES}"', "a section [sampleweb]")
+    if recipe.pretrain is None and recipe.tune is not None:  # a checkpoint of others is tuned: no text is read
+        return
     if recipe.data is None or not recipe.data.sources:
         yield Mistake(("data",), "no source of data", "at least one [[data.sources]], or --data FOLDER")
         return

@@ -1,4 +1,4 @@
-"""A recipe's run: which stages there are, their keys, what is stale, and taking them one after the other."""
+"""A recipe's run: which stages it has, their keys, what is stale, and taking them one after the other."""
 
 from __future__ import annotations
 
@@ -41,65 +41,10 @@ from zhen.formats.record import (
 )
 from zhen.formats.stage import Context, Figures, Stage
 from zhen.recipe import Recipe, section, to_toml
+from zhen.stages import STAGES
 
-STAGES = (
-    Stage("sampleweb", 5, ("sampleweb", "run.seed"), (), "zhen.sampleweb.stage:make"),
-    Stage(
-        "data.scan",
-        9,
-        ("data.sources", "data.extract", "data.contamination.against", "data.contamination.columns"),
-        ("sampleweb/crawl", "sampleweb/tasks"),
-        "zhen.data.stage:scan",
-        "zhen.data.stage:scan_inputs",
-    ),
-    Stage(
-        "data.decide",
-        7,
-        ("data.rules", "data.duplicates", "data.contamination"),
-        ("data.scan",),
-        "zhen.data.stage:decide",
-    ),
-    Stage(
-        "data.write",
-        3,
-        ("data.privacy", "data.held_out", "data.held_out_bytes", "run.seed"),
-        ("data.scan", "data.decide"),
-        "zhen.data.stage:write",
-    ),
-    Stage(
-        "tokenizer",
-        1,
-        ("tokenizer", "model.init", "run.seed"),
-        ("data.write/kept",),
-        "zhen.tokenizer.stage:learn",
-        "zhen.tokenizer.stage:learn_inputs",
-    ),
-    Stage("shards", 1, ("shards",), ("data.write", "tokenizer"), "zhen.shards.stage:tokenize"),
-    Stage(
-        "pretrain",
-        1,
-        ("pretrain", "model", "model.init", "run.seed"),
-        ("shards", "tokenizer"),
-        "zhen.train.stage:pretrain",
-        "zhen.train.stage:pretrain_inputs",
-    ),
-    Stage(
-        "evaluate",
-        3,
-        ("evaluate", "run.seed"),
-        ("sampleweb/tasks", "pretrain", "shards", "tokenizer"),
-        "zhen.evaluate.stage:evaluate",
-        "zhen.evaluate.stage:evaluate_inputs",
-    ),
-    Stage(
-        "release",
-        1,
-        ("release", "run.name"),
-        ("sampleweb", "data.scan", "data.decide", "data.write", "tokenizer", "shards", "pretrain", "evaluate"),
-        "zhen.release.stage:release",
-    ),
-)
-"""Every stage in the order of work."""
+OF_TEXT = ("data.scan", "data.decide", "data.write", "shards", "pretrain", "evaluate")
+"""The stages that work on documents, or measure with them."""
 
 UNKNOWN = "?"
 
@@ -128,8 +73,10 @@ class Planned:
 
 
 def stages_of(recipe: Recipe) -> list[Stage]:
-    """The stages that this recipe has, in order."""
-    return [stage for stage in STAGES if stage.name != "sampleweb" or recipe.sampleweb is not None]
+    """The stages that this recipe has, in order; without [pretrain] none of text."""
+    optional = {"sampleweb": recipe.sampleweb, "tune": recipe.tune}
+    stages = [stage for stage in STAGES if optional.get(stage.name, stage) is not None]
+    return stages if recipe.pretrain else [stage for stage in stages if stage.name not in OF_TEXT]
 
 
 def plan(recipe: Recipe, folder: Path) -> list[Planned]:

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from zhen.run import STAGES, records_of
+from zhen.recipe import load_recipe
+from zhen.run import records_of, stages_of
 
 MICRO = Path(__file__).resolve().parents[2] / "recipes" / "micro.toml"
 SEED = 20231114
-NAMES = [stage.name for stage in STAGES]
+NAMES = [stage.name for stage in stages_of(load_recipe(MICRO))]
 SECONDS = 120.0
 
 

@@ -9,6 +9,7 @@ import msgspec
 from zhen.console import amount, err, out, size, table
 from zhen.errors import DONE
 from zhen.model import size as sizes
+from zhen.model.config import ModelConfig
 from zhen.recipe import Recipe, model_config, to_toml
 from zhen.run import Planned
 
@@ -43,7 +44,8 @@ def show_plan(recipe: Recipe, planned: Sequence[Planned]) -> int:
 def derived_numbers(recipe: Recipe) -> list[tuple[str, str]]:
     """Parameters, tokens, FLOPs, memory by part, bytes and files of the model that the recipe makes."""
     config, pretrain = model_config(recipe), recipe.pretrain
-    assert pretrain is not None
+    if pretrain is None:
+        return _of_tuning(config, recipe)
     if not config.vocab_size and recipe.tokenizer is not None:
         config = msgspec.structs.replace(config, vocab_size=recipe.tokenizer.vocab_size)
     sequence = pretrain.sequence_length
@@ -64,5 +66,17 @@ def derived_numbers(recipe: Recipe) -> list[tuple[str, str]]:
         (f"training memory: {part}", size(count))
         for part, count in sizes.training_memory(config, micro_batch, sequence).items()
     ]
+    rows.append(("files of the release", ", ".join(RELEASE_FILES)))
+    return rows
+
+
+def _of_tuning(config: ModelConfig, recipe: Recipe) -> list[tuple[str, str]]:
+    """The same where a checkpoint of others is tuned."""
+    rows = [("parameters", amount(sizes.parameters(config))), ("tensors", amount(sizes.tensors(config)))]
+    if (tune := recipe.tune) is not None:
+        rows += [
+            ("steps", f"{amount(tune.steps)} of {amount(tune.tokens_per_step)} tokens"),
+            ("checkpoint", size(sizes.checkpoint_bytes(config, tune.checkpoint_dtype))),
+        ]
     rows.append(("files of the release", ", ".join(RELEASE_FILES)))
     return rows

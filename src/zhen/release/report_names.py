@@ -128,6 +128,8 @@ STAGES = {
     "tokenizer": Words("learn the vocabulary", "学习词表"),
     "shards": Words("turn the text into tokens", "把文本切成词元"),
     "pretrain": Words("train the model", "预训练模型"),
+    "tune": Words("tune the model on dialogues", "用对话微调模型"),
+    "quantize": Words("store the model in fewer bits", "量化模型"),
     "evaluate": Words("measure the model and ask it questions", "测量模型并提问"),
     "release": Words("put the release together and audit it", "制作发布并审计"),
 }

@@ -16,6 +16,7 @@ from zhen.errors import ManyErrors, ZhenError, did_you_mean, missing_extra
 from zhen.evaluate.settings import SAMPLEWEB, EvaluateSettings
 from zhen.formats.settings import KeyPath, Mistake, convert, line_of
 from zhen.model.config import PRESETS, ModelConfig, RopeScaling, from_config_json
+from zhen.quantize.settings import QuantizeSettings
 from zhen.release.settings import ReleaseSettings
 from zhen.sampleweb.settings import SamplewebSettings
 from zhen.shards.settings import ShardsSettings
@@ -87,6 +88,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     model: ModelSettings = ModelSettings()
     pretrain: PretrainSettings | None = None
     tune: TuneSettings | None = None
+    quantize: QuantizeSettings | None = None
     evaluate: EvaluateSettings = EvaluateSettings()
     release: ReleaseSettings = ReleaseSettings()
 

@@ -74,7 +74,7 @@ class Planned:
 
 def stages_of(recipe: Recipe) -> list[Stage]:
     """The stages that this recipe has, in order; without [pretrain] none of text."""
-    optional = {"sampleweb": recipe.sampleweb, "tune": recipe.tune}
+    optional = {"sampleweb": recipe.sampleweb, "tune": recipe.tune, "quantize": recipe.quantize}
     stages = [stage for stage in STAGES if optional.get(stage.name, stage) is not None]
     return stages if recipe.pretrain else [stage for stage in stages if stage.name not in OF_TEXT]
 

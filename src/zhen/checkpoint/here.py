@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from zhen.checkpoint import strictjson
 from zhen.checkpoint.journal import recover
+from zhen.checkpoint.packed import PACKED, READ, folded, packed, quantisation
 from zhen.checkpoint.reader import INDEX, TORCH_INDEX_END, folder_of_index, open_checkpoint, weights
 from zhen.checkpoint.stored import Checkpoint, read_config, read_index
 from zhen.errors import ZhenError
@@ -127,17 +128,31 @@ def _from_headers(checkpoint: Checkpoint) -> Here:
         for header in [read_gguf_header(file) for file in checkpoint.files]:
             metadata = metadata or header.metadata
             stored |= {name: (tensor.type, header.file.name) for name, tensor in header.tensors.items()}
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    found = packed(checkpoint)
+    for item in found.values():
+        shapes[item.name] = item.shape
+        stored[item.name] = (item.kind, stored[item.name + PACKED][1])
+    names = folded(tensors, found)
     return Here(
         folder=checkpoint.folder,
         kind=checkpoint.kind,
         config=checkpoint.config or {},
-        names=list(tensors),
-        shapes={name: tensor.shape for name, tensor in tensors.items()},
-        stored=stored,
+        names=names,
+        shapes={name: shapes[name] for name in names},
+        stored={name: stored[name] for name in names},
         bytes=sum(tensor.end - tensor.begin for tensor in tensors.values()),
-        notes=checkpoint.notes,
+        notes=checkpoint.notes + _quantised(checkpoint.config),
         metadata=metadata,
     )
+
+
+def _quantised(config: dict[str, Any] | None) -> list[str]:
+    form = quantisation(config)
+    if form is None:
+        return []
+    how = "intB/G: B bits, G weights a scale" if form == READ else "what the tensors stand for is not known here"
+    return [f"the weights are quantised: {form} ({how})"]
 
 
 _STORED = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ import torch
 from zhen.checkpoint import names, strictjson
 from zhen.checkpoint.configs import config_of
 from zhen.checkpoint.fused import to_llama
+from zhen.checkpoint.packing import whole_views
 from zhen.checkpoint.reader import open_checkpoint
 from zhen.checkpoint.safetensors import TensorInfo
-from zhen.checkpoint.stored import Checkpoint
-from zhen.checkpoint.views import View, views
+from zhen.checkpoint.views import View
 from zhen.checkpoint.writer import Tensor as Written
 from zhen.checkpoint.writer import write_sharded
 from zhen.errors import ZhenError, did_you_mean
@@ -57,28 +58,36 @@ def load_model(
     No code that came with the weights runs. Raises ZhenError for another architecture, listing what differs, and
     naming the first tensor that is missing, too many or misshapen.
     """
-    checkpoint = open_checkpoint(folder)
-    file = checkpoint.folder / "config.json"
-    if checkpoint.config is None:
-        raise ZhenError("missing", expected="the model's configuration", file=file)
-    file = file if file.exists() else Path(folder)  # GGUF and Meta's folders have it in other places
-    scheme = names.detect(checkpoint.tensors)
-    # an unknown naming is read as LLaMA's, whose error then names what is in the way
-    scheme = "llama" if scheme == names.UNKNOWN else scheme
-    config = config_of(checkpoint.config, scheme, file)
     wanted = _torch_dtype(dtype)
-    found = _by_llama_name(checkpoint, scheme, config)
+    config, found = open_llama(folder)
     # a product needs both sides in one format; norms are computed in float32 whatever they are stored in
     kinds = [_BY_STORED[view.dtype] for view in found.values() if len(view.shape) > 1]
     matrices = wanted or functools.reduce(torch.promote_types, kinds)
     with torch.device("meta"):
         model = Transformer(config)
     state = {
-        name: _tensor(view).to(device=device, dtype=matrices if len(view.shape) > 1 else wanted)
+        name: view_tensor(view).to(device=device, dtype=matrices if len(view.shape) > 1 else wanted)
         for name, view in found.items()
     }
     model.load_state_dict(state, assign=True)
     return model
+
+
+def open_llama(folder: str | Path) -> tuple[ModelConfig, dict[str, View]]:
+    """Configuration and tensors of a checkpoint, as `load_model` takes them: LLaMA's name -> view, in the order of the
+    forward pass, complete and of the right shapes; nothing is read yet. Raises ZhenError as `load_model` does.
+    """
+    checkpoint = open_checkpoint(folder)
+    file = checkpoint.folder / "config.json"
+    if checkpoint.config is None:
+        raise ZhenError("missing", expected="the model's configuration", file=file)
+    file = file if file.exists() else Path(folder)  # GGUF and Meta's folders have it in other places
+    stored = whole_views(checkpoint)
+    scheme = names.detect(stored)
+    # an unknown naming is read as LLaMA's, whose error then names what is in the way
+    scheme = "llama" if scheme == names.UNKNOWN else scheme
+    config = config_of(checkpoint.config, scheme, file)
+    return config, _by_llama_name(checkpoint.folder, stored, scheme, config)
 
 
 def end_ids(folder: str | Path) -> frozenset[int]:
@@ -157,41 +166,41 @@ def _torch_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
     return DTYPES[dtype][1]
 
 
-def _tensor(view: View) -> torch.Tensor:
+def view_tensor(view: View) -> torch.Tensor:
     """A tensor of its own memory with the view's bits."""
     return torch.from_numpy(view.read().copy()).view(_BY_STORED[view.dtype])
 
 
-def _by_llama_name(checkpoint: Checkpoint, scheme: str, config: ModelConfig) -> dict[str, View]:
+def _by_llama_name(folder: Path, stored: Mapping[str, View], scheme: str, config: ModelConfig) -> dict[str, View]:
     """LLaMA's name -> tensor, complete and of the right shapes."""
-    kept = {name: view for name, view in views(checkpoint).items() if not names.SKIPPED.fullmatch(name)}
+    kept = {name: view for name, view in stored.items() if not names.SKIPPED.fullmatch(name)}
     found = to_llama(kept, scheme, config)
     expected = shapes(config)
     if config.tie_word_embeddings:
-        _drop_equal_head(checkpoint, found)
+        _drop_equal_head(folder, found)
     for wrong, text in ((expected.keys() - found.keys(), "missing"), (found.keys() - expected.keys(), "too many")):
         if wrong:
             count = f"{len(wrong)} tensors {text}, the first {min(wrong)}"
-            raise ZhenError(count, expected=f"the {len(expected)} of config.json", file=checkpoint.folder)
+            raise ZhenError(count, expected=f"the {len(expected)} of config.json", file=folder)
     for name, shape in expected.items():
         view, place = found[name], f"tensor {name!r}"
         if view.shape != shape:
             sizes = f"{list(shape)}, by config.json"
-            raise ZhenError(f"shape {list(view.shape)}", expected=sizes, file=checkpoint.folder, place=place)
+            raise ZhenError(f"shape {list(view.shape)}", expected=sizes, file=folder, place=place)
         if view.dtype not in (stored for stored, _ in DTYPES.values()):
             expected_kinds = "F32, BF16 or F16"
-            raise ZhenError(f"dtype {view.dtype}", expected=expected_kinds, file=checkpoint.folder, place=place)
+            raise ZhenError(f"dtype {view.dtype}", expected=expected_kinds, file=folder, place=place)
     return {name: found[name] for name in expected}
 
 
-def _drop_equal_head(checkpoint: Checkpoint, found: dict[str, View]) -> None:
+def _drop_equal_head(folder: Path, found: dict[str, View]) -> None:
     """Some writers store a tied head beside the embedding. Equal it is left out, otherwise the config is wrong."""
     head, embedding = found.pop("lm_head.weight", None), found.get("model.embed_tokens.weight")
     if head and embedding and not np.array_equal(head.read(), embedding.read()):
         raise ZhenError(
             "differs from the embedding",
             expected="the same bytes, as config.json says tie_word_embeddings",
-            file=checkpoint.folder,
+            file=folder,
             place="tensor 'lm_head.weight'",
         )
 

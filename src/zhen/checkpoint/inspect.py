@@ -352,7 +352,7 @@ def _against_config(here: Here, naming: str, expected: Mapping[str, tuple[int, .
     notes = notes[:3] + ([f"{len(notes) - 3} more shapes differ"] if len(notes) > 3 else [])
     for text, missing in (("missing", due.keys() - found.keys()), ("not in config.json", found.keys() - due.keys())):
         if missing:
-            notes.append(f"{len(missing)} tensors {text}, the first {min(missing)}")
+            notes.append(f"{len(missing)} tensor{'s' * (len(missing) > 1)} {text}, the first {min(missing)}")
     return notes
 
 

@@ -139,7 +139,7 @@ def _folder_headers(folder: Path) -> tuple[list[Header], list[str]]:
     if len(files) != 1:
         raise ZhenError(
             f"{len(files)} .safetensors files and no {INDEX}" if files else "no .safetensors files",
-            expected=f"{SINGLE}, or shards with {INDEX}",
+            expected=f"{SINGLE}, or shards with {INDEX}" + ("" if files else "; or a GGUF file, .bin, Meta's folder"),
             file=folder,
             hint=_other_weights(folder),
         )

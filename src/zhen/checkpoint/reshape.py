@@ -39,7 +39,7 @@ def complete(found: Mapping[str, View], config: ModelConfig, folder: Path) -> di
         )
     for wrong, text in ((expected.keys() - found.keys(), "missing"), (found.keys() - expected.keys(), "too many")):
         if wrong:
-            count = f"{len(wrong)} tensors {text}, the first {min(wrong)}"
+            count = f"{len(wrong)} tensor{'s' * (len(wrong) > 1)} {text}, the first {min(wrong)}"
             raise ZhenError(count, expected=f"the {len(expected)} of the config", file=folder)
     for name, shape in expected.items():
         if found[name].shape != shape:

@@ -169,10 +169,13 @@ def test_another_tokenizer_and_other_weights_are_named(
 def test_two_models_are_compared_on_the_same_items(
     checkpoint: Path, other_model: Path, benchmarks: Path, tmp_path: Path
 ) -> None:
-    options = Options(tasks=["mmlu", "gaokao"], data=str(benchmarks))
-    result = load_result(evaluate_checkpoints([checkpoint, other_model], options, tmp_path / "out")).result
+    options = Options(tasks=["mmlu", "gsm8k@2"], data=str(benchmarks))
+    loaded = load_result(evaluate_checkpoints([checkpoint, other_model], options, tmp_path / "out"))
+    result = loaded.result
+    first, second = loaded.items.values()
+    assert [item.prompts for item in first] == [item.prompts for item in second]
     rows = {row["task"]: row for row in result.paired}
-    assert set(rows) == {"mmlu", "gaokao"}
+    assert set(rows) == {"mmlu", "gsm8k"}
     scores = [model.results["mmlu"]["score"] for model in result.models.values()]
     assert rows["mmlu"]["difference"] == pytest.approx(scores[1] - scores[0], abs=1e-6)
 

@@ -50,13 +50,13 @@ class Bench:
         datasets.disable_progress_bars()
         self.task = task
         self.shots = task.shots if shots is None else shots
+        self._shot_seed = shot_seed
         counts = spread(parts, limit)
         self.parts = {_name(task, part): part for part, count in zip(parts, counts, strict=True) if count}
         self.counts = {_name(task, part): count for part, count in zip(parts, counts, strict=True) if count}
         self.tasks = {name: _task(task, name, part, self.shots) for name, part in self.parts.items()}
         self.chosen: dict[str, list[list[str]]] = {name: [] for name in self.parts}
         for name, each in self.tasks.items():
-            each.set_fewshot_seed(shot_seed)
             _record_shots(each, self.chosen[name])
 
     @property
@@ -87,6 +87,10 @@ class Bench:
 
     def put_to(self, model: LM, template: bool = False) -> list[Item]:
         """The items of all parts, in their order. `template`: prompts as turns in the model's chat template."""
+        for name, each in self.tasks.items():
+            # every model is given the same examples
+            each.set_fewshot_seed(self._shot_seed)
+            self.chosen[name].clear()
         found = evaluator.evaluate(
             model,
             dict(self.tasks),

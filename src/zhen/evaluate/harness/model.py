@@ -91,6 +91,12 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval is not typed
 
     def _loglikelihood_tokens(self, requests: Sequence[Any], **_: Any) -> list[tuple[float, bool]]:
         for text, context, continuation in requests:
+            if len(continuation) > self.max_length:
+                raise ZhenError(
+                    f"an answer of {len(continuation):,} tokens: {text[1][:60]!r}",
+                    expected=f"at most {self.max_length:,}, the model's context length",
+                    hint="leave the task out; no context would be left for the question",
+                )
             truncated = len(context) + len(continuation) - 1 > self.max_length
             self.seen[text] = Seen(len(context), len(continuation), truncated)
         pairs = [(context, continuation) for _, context, continuation in requests]

@@ -64,7 +64,7 @@ def _scores(loaded: Loaded) -> Iterator[Part]:
         first = rows[0][1]
         bars = [Score(name, row["score"], row["stderr"], _text(row), at % 6) for at, (name, row) in enumerate(rows)]
         title = Words(
-            f"{task} · {first['metric']} · {how.shots} shots · {first['n']:,} items",
+            f"{task} · {first['metric']} · {how.shots} shot{'s' * (how.shots != 1)} · {first['n']:,} items",
             f"{task} · {first['metric']} · {how.shots} 个示例 · {first['n']:,} 题",
         )
         yield Scores(title, bars, first["chance"])

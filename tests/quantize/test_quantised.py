@@ -18,6 +18,7 @@ from zhen.checkpoint.packed import PACKED, SCALE, SHAPE
 from zhen.checkpoint.reader import open_checkpoint
 from zhen.checkpoint.writer import write_safetensors
 from zhen.errors import ZhenError
+from zhen.model.size import packed_weights
 from zhen.quantize.calibrate import calibrate
 from zhen.quantize.round import largest_group, round_to_nearest
 from zhen.quantize.settings import QuantizeSettings
@@ -84,6 +85,15 @@ def test_inspect_names_bits_and_groups_and_counts_parameters(checkpoint: Path, t
     assert (seen.family, seen.parameters, seen.unmapped) == ("llama", before.parameters, [])
     assert seen.bytes == report.bytes_after < 0.55 * report.bytes_before
     assert any("compressed-tensors pack-quantized" in note for note in seen.notes)
+
+
+@pytest.mark.parametrize("more", [{}, {"bits": 8, "group": 32}, {"head_bits": 8, "embedding_bits": 8}])
+def test_bytes_are_those_of_the_formula(checkpoint: Path, tmp_path: Path, more: dict[str, Any]) -> None:
+    report = made(checkpoint, tmp_path, **more)
+    config = load_model(checkpoint).config
+    due = packed_weights(config, **{"bits": 4, "group": 64} | more)
+    assert report.bytes_after == pytest.approx(due, rel=0.05)
+    assert (tmp_path / "q" / "model.safetensors").stat().st_size > report.bytes_after
 
 
 def test_gptq_moves_layers_less_than_rounding(checkpoint: Path, text: Path, tmp_path: Path) -> None:

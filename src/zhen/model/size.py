@@ -80,11 +80,76 @@ def kv_bytes_per_token(config: ModelConfig, bytes: int = 2) -> int:
     return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * bytes
 
 
-def serving_memory(config: ModelConfig, cached_tokens: int, dtype: str = "bfloat16") -> dict[str, int]:
-    """Bytes by part to serve with weights and cache as `dtype`; `cached_tokens` are those of all sequences at once."""
+CACHE_GROUP = 64
+"""Numbers of a head that share a scale in a cache of 8 bits, where that divides the head."""
+
+WORKSPACE_TOKENS = 512
+"""Tokens that a server reads of a prompt at a time; its workspace is for so many."""
+
+
+def cache_group(config: ModelConfig) -> int:
+    """Numbers of a head that share a scale in a cache of 8 bits."""
+    return next(size for size in range(min(CACHE_GROUP, config.head_dim), 0, -1) if config.head_dim % size == 0)
+
+
+def cache_bytes_per_token(config: ModelConfig, bits: int = 16) -> int:
+    """Bytes that a cache of 16 bits, or of 8 with scales in 16, grows by with each token."""
+    numbers = kv_bytes_per_token(config, bytes=1)
+    return 2 * numbers if bits == 16 else numbers + 2 * numbers // cache_group(config)
+
+
+def packed_bytes(shape: tuple[int, ...], bits: int, group: int) -> int:
+    """Bytes of a matrix packed in `bits` with a scale of 16 bits for each `group` columns, or the largest that divides
+    them; of any tensor in 16 bits."""
+    if bits == 16 or len(shape) < 2:
+        return 2 * prod(shape)
+    rows, columns = shape
+    size = next(size for size in range(min(group, columns), 0, -1) if columns % size == 0)
+    return rows * (4 * -(-columns * bits // 32) + 2 * columns // size)
+
+
+def packed_weights(config: ModelConfig, bits: int, group: int, head_bits: int = 16, embedding_bits: int = 16) -> int:
+    """Bytes of all weights as `zhen quantize` stores them (beside 16 bytes a packed matrix for its shape)."""
+    outside = {"model.embed_tokens.weight": embedding_bits, "lm_head.weight": head_bits}
+    return sum(packed_bytes(shape, outside.get(name, bits), group) for name, shape in shapes(config).items())
+
+
+def workspace_bytes(
+    config: ModelConfig, cached_tokens: int, cache_bits: int = 16, tokens: int = WORKSPACE_TOKENS
+) -> int:
+    """Bytes beside weights and cache while `tokens` of one sequence pass through the model in 16 bits, behind others.
+
+    All the while there are the mask, cosine and sine. The most beside is alive in attention (the stream and its norm,
+    queries in float32, keys while they are turned; with a cache of 8 bits float32 copies of the new keys, and the
+    layer's keys and values in 16 bits) or in the feed-forward part (the stream before, now, and its norm; gate, its
+    activation, up, their product). Logits are made of a last token alone.
+    """
+    queries, keys = (n * config.head_dim for n in (config.num_attention_heads, config.num_key_value_heads))
+    hidden = config.hidden_size
+    if cache_bits == 8:
+        attention = tokens * (4 * hidden + 4 * queries + 14 * keys) + 4 * keys * cached_tokens
+    else:
+        attention = tokens * (4 * hidden + 4 * queries + 10 * keys)
+    feed_forward = tokens * (6 * hidden + 8 * config.intermediate_size)
+    return max(attention, feed_forward) + tokens * (cached_tokens + 4 * config.head_dim)
+
+
+def serving_memory(
+    config: ModelConfig,
+    cached_tokens: int,
+    *,
+    bits: int = 16,
+    group: int = 128,
+    head_bits: int = 16,
+    embedding_bits: int = 16,
+    cache_bits: int = 16,
+) -> dict[str, int]:
+    """Bytes by part to serve; `cached_tokens` are those of all sequences at once. What a CUDA context and a server's
+    own buffers take comes on top."""
     return {
-        "weights": checkpoint_bytes(config, dtype),
-        "cache": cached_tokens * kv_bytes_per_token(config, _BYTES[dtype]),
+        "weights": packed_weights(config, bits, group, head_bits, embedding_bits),
+        "cache": cached_tokens * cache_bytes_per_token(config, cache_bits),
+        "workspace": workspace_bytes(config, cached_tokens, cache_bits),
     }
 
 

@@ -263,3 +263,18 @@ def example(**changes: Any) -> ModelConfig:
         pad_token_id=None,
     )
     return msgspec.structs.replace(config, **({"head_dim": 0} | changes))
+
+
+def test_joined_products_change_no_value_and_no_name() -> None:
+    model, _ = pair(example())
+    names = {name: value.clone() for name, value in model.state_dict().items()}
+    ids = tokens(model.config, 2, 9)
+    with torch.no_grad():
+        apart = model(ids)
+        model.join()
+        torch.testing.assert_close(model(ids), apart)
+        model.double()  # what was joined is no longer what the parameters are
+        torch.testing.assert_close(model(ids).float(), apart)
+    torch.testing.assert_close(dict(model.float().state_dict()), names)
+    model(ids).sum().backward()
+    assert model.model.layers[0].self_attn.k_proj.weight.grad is not None

@@ -81,6 +81,7 @@ class Engine:
         `prefix_tokens`: of beginnings kept. `cache_tokens`: most tokens that requests under way may come to together;
         one that needs more than that alone is refused."""
         self.model = model.eval()
+        model.join()
         self.tokenizer = tokenizer
         self.batch = batch
         config = model.config

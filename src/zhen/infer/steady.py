@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from zhen.model.transformer import Transformer
+from zhen.model.transformer import Joined, Transformer
 
 _COUNTS = (*range(1, 18), 24, 31, 32, 33, 48, 64, 65, 96, 128, 129, 192, 256, 320)
 _MOST = 16
@@ -25,6 +25,9 @@ def steady_rows(model: Transformer, most: int) -> int:
     weight = model.lm_head.weight
     products: dict[object, Callable[[Tensor], Tensor]] = {("head", weight.shape): model.lm_head}
     for name, module in model.named_modules():
+        joined = getattr(module, "joined", None)
+        if isinstance(joined, Joined) and joined.usable:
+            products.setdefault((Joined, joined.weight.shape), joined)
         if isinstance(module, nn.Linear):
             products.setdefault((type(module), module.weight.shape), module)
         elif name == "model.norm":
@@ -33,7 +36,7 @@ def steady_rows(model: Transformer, most: int) -> int:
     generator = torch.Generator().manual_seed(0)
     floor = 1
     for product in products.values():
-        width = weight.shape[1] if not isinstance(product, nn.Linear) else product.in_features
+        width = product.in_features if isinstance(product, nn.Linear) else weight.shape[1]
         x = torch.randn(most, width, generator=generator).to(weight.device, weight.dtype)
         whole = product(x)
         for count in counts:

@@ -33,6 +33,33 @@ class Linear(nn.Linear):
         """Draw nothing: fresh weights come from `initialise`, by name and seed."""
 
 
+class Joined:
+    """Matrices over the same input as one product, for inference: their parameters become parts of it, in place."""
+
+    def __init__(self, parts: Sequence[Linear]) -> None:
+        self._parts = tuple(parts)
+        self.weight = torch.cat([part.weight.detach() for part in parts])
+        rows = [part.weight.shape[0] for part in parts]
+        for part, own in zip(parts, torch.split(self.weight, rows), strict=True):
+            part.weight.data = own
+
+    @property
+    def usable(self) -> bool:
+        """Whether no gradient is wanted, and the parameters are still parts of it: not converted, moved, replaced."""
+        return not torch.is_grad_enabled() and self.weight.data_ptr() == self._parts[0].weight.data_ptr()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[..., inputs] -> [..., outputs of all]."""
+        return F.linear(x, self.weight)
+
+
+def _joined(before: Joined | None, parts: Sequence[Linear]) -> Joined | None:
+    """`before` where that holds still; None where some are of another kind, such as packed ones."""
+    if before is not None and before.usable:
+        return before
+    return Joined(parts) if all(type(part) is Linear for part in parts) else None
+
+
 class Embedding(nn.Embedding):
     """A vector a token, left unfilled like `Linear`."""
 
@@ -71,13 +98,17 @@ class Attention(nn.Module):
         self.k_proj = Linear(config.hidden_size, keys)
         self.v_proj = Linear(config.hidden_size, keys)
         self.o_proj = Linear(queries, config.hidden_size)
+        self.joined: Joined | None = None
 
     def forward(self, x: Tensor, angles: Angles, mask: Tensor | None, cache: Cache | Together | None) -> Tensor:
         """x [B, T, hidden] -> [B, T, hidden]. `mask` [T, S] or [B, 1, T, T]: where not plainly causal."""
         B, T, _ = x.shape
-        q = rotate(self.q_proj(x).view(B, T, -1, self.head_dim), *angles).transpose(1, 2)  # [B, H, T, D], float32
-        k = rotate(self.k_proj(x).view(B, T, -1, self.head_dim), *angles).transpose(1, 2)  # [B, K, T, D], float32
-        v = self.v_proj(x).view(B, T, -1, self.head_dim).transpose(1, 2)  # [B, K, T, D]
+        if self.joined is not None and self.joined.usable:
+            q, k, v = self._split(self.joined(x).view(B, T, -1, self.head_dim), angles)
+        else:
+            q = rotate(self.q_proj(x).view(B, T, -1, self.head_dim), *angles).transpose(1, 2)  # [B, H, T, D], float32
+            k = rotate(self.k_proj(x).view(B, T, -1, self.head_dim), *angles).transpose(1, 2)  # [B, K, T, D], float32
+            v = self.v_proj(x).view(B, T, -1, self.head_dim).transpose(1, 2)  # [B, K, T, D]
         if isinstance(cache, Together):
             y = cache.attend(self.layer, q, k, v)
         else:
@@ -86,6 +117,13 @@ class Attention(nn.Module):
             y = attend(q, k, v, mask, causal=mask is None and T > 1)
         out: Tensor = self.o_proj(y.transpose(1, 2).reshape(B, T, -1).to(x.dtype))
         return out
+
+    def _split(self, heads: Tensor, angles: Angles) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k and v out of heads [B, T, H + 2 K, D], q and k rotated at once."""
+        keys = self.k_proj.weight.shape[0] // self.head_dim
+        queries = heads.shape[2] - 2 * keys
+        turned = rotate(heads[:, :, :-keys], *angles).transpose(1, 2)
+        return turned[:, :queries], turned[:, queries:], heads[:, :, -keys:].transpose(1, 2)
 
 
 class FeedForward(nn.Module):
@@ -96,10 +134,15 @@ class FeedForward(nn.Module):
         self.gate_proj = Linear(config.hidden_size, config.intermediate_size)
         self.up_proj = Linear(config.hidden_size, config.intermediate_size)
         self.down_proj = Linear(config.intermediate_size, config.hidden_size)
+        self.joined: Joined | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, hidden] -> [B, T, hidden]."""
-        out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        if self.joined is not None and self.joined.usable:
+            gate, up = self.joined(x).chunk(2, -1)
+        else:
+            gate, up = self.gate_proj(x), self.up_proj(x)
+        out: Tensor = self.down_proj(F.silu(gate) * up)
         return out
 
 
@@ -207,6 +250,16 @@ class Transformer(nn.Module):
         A text's own length, known beforehand, decides here on dynamic scaling, once for all its tokens.
         """
         return self._rotary.tables(0, count, device)
+
+    @torch.no_grad()
+    def join(self) -> None:
+        """Compute q, k, v and gate, up by one product each from now on where no gradient is wanted: fewer and larger
+        ones. Names, shapes and memory stay; matrices of another kind than `Linear` are left alone."""
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.joined = _joined(module.joined, (module.q_proj, module.k_proj, module.v_proj))
+            elif isinstance(module, FeedForward):
+                module.joined = _joined(module.joined, (module.gate_proj, module.up_proj))
 
     def _layers(self, tokens: Tensor, angles: Angles, mask: Tensor | None, cache: Cache | Together | None) -> Tensor:
         x = self.model.embed_tokens(tokens)

@@ -16,6 +16,7 @@ import pytest
 
 pytest.importorskip("lm_eval", reason="the extra `eval` is not installed")
 
+from zhen.cli.app import run
 from zhen.errors import ManyErrors, ZhenError
 from zhen.evaluate.harness.differences import differences, effects
 from zhen.evaluate.harness.evaluation import evaluate_checkpoints
@@ -223,3 +224,30 @@ def test_the_verb_works_with_the_network_refused(checkpoint: Path, benchmarks: P
     told = json.loads(done.stdout)
     assert {"score", "stderr", "n"} <= set(told["results"]["mmlu"])
     assert len(Path(told["records"]).read_text().splitlines()) == 4
+
+
+def test_the_verb_makes_a_result_again_and_tells_two_apart(
+    first: Loaded,
+    evaluated: Callable[..., Loaded],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("ZHEN_LAUNCHED", "1")
+    assert run(["evaluate", "--reproduce", str(first.path), "--out", str(tmp_path / "again"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["same"] is True
+    other = evaluated(bos="add")
+    assert run(["evaluate", "--diff", str(first.path), str(other.path), "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert [each["cause"] for each in told["differences"]] == ["BOS"]
+    assert run(["evaluate", "--diff", str(first.path), str(tmp_path / "again")]) == 0
+
+
+def test_a_result_that_was_tampered_with_is_not_reproduced(
+    first: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZHEN_LAUNCHED", "1")
+    copy = shutil.copytree(first.path.parent, tmp_path / "copy")
+    items = copy / "items.jsonl"
+    items.write_text(items.read_text(encoding="utf-8").replace('"acc":0.0', '"acc":1.0', 1), encoding="utf-8")
+    assert run(["evaluate", "--reproduce", str(copy), "--out", str(tmp_path / "again")]) == 1

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from zhen.audit.checks import audit_checkpoint
 from zhen.checkpoint.inspect import inspect_checkpoint
 from zhen.checkpoint.load import load_model, save_model
 from zhen.checkpoint.packed import PACKED, SCALE, SHAPE
@@ -174,6 +175,20 @@ def test_parts_that_do_not_fit_are_told_by_name(checkpoint: Path, tmp_path: Path
     with pytest.raises(ZhenError) as caught:
         load_model(tmp_path / "q")
     assert NAME in "\n".join(caught.value.lines())
+
+
+def weights_findings(folder: Path) -> dict[str, tuple[str, str]]:
+    found = audit_checkpoint(folder).findings
+    return {each.id: (each.verdict, each.evidence) for each in found if each.id.startswith("weights.")}
+
+
+def test_the_audit_takes_packed_matrices_for_what_they_stand_for(checkpoint: Path, tmp_path: Path) -> None:
+    made(checkpoint, tmp_path)
+    found = weights_findings(tmp_path / "q")
+    assert {verdict for verdict, _ in found.values()} == {"holds"}
+    assert found["weights.dtype"][1] == "21 in BF16, 14 of them packed as int4/48, int4/64"
+    damaged(tmp_path / "q", lambda n, d, s, b: None if n == NAME + SCALE else (n, d, s, b))
+    assert weights_findings(tmp_path / "q")["weights.packed"][0] == "fails"
 
 
 def test_weights_quantised_in_another_form_are_told(checkpoint: Path, tmp_path: Path) -> None:

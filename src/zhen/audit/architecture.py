@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from zhen.audit.finding import Finding, Severity, counted, fails, holds, unchecked
 from zhen.audit.folder import Folder
 from zhen.checkpoint.names import SKIPPED, UNKNOWN, detect, rename, unmapped
+from zhen.checkpoint.packed import packed, whole_tensors
 from zhen.checkpoint.reader import INDEX
 from zhen.checkpoint.stored import Checkpoint
 from zhen.errors import ZhenError
@@ -27,6 +28,7 @@ OTHER_WEIGHTS = (".safetensors", ".gguf", ".ggml", ".h5", ".msgpack", ".onnx", "
 """Ends of names of files with weights, or of adapters, which loaders put on top of the weights unasked."""
 
 _ONE_SET = "the weights that were checked are the only ones here"
+_PACKED = "packed matrices have all their parts, and these fit each other"
 _DTYPE = "every tensor is stored in the number format that config.json names"
 _CONFIG = "config.json describes a LLaMA decoder without code of its own"
 
@@ -57,7 +59,12 @@ def check_tensors(folder: Folder) -> Iterator[Finding]:
     """Names, shapes and number format of the tensors, against each other and config.json; no tensor is read."""
     if folder.checkpoint is None:
         return
-    tensors = {name: info for name, info in folder.checkpoint.tensors.items() if not SKIPPED.fullmatch(name)}
+    try:
+        whole = whole_tensors(folder.checkpoint)
+    except ZhenError as error:
+        yield fails("weights.packed", _PACKED, error.text(), fix=_FETCH)
+        return
+    tensors = {name: info for name, info in whole.items() if not SKIPPED.fullmatch(name)}
     scheme = detect(tensors)
     others = [name for name in tensors if detect([name]) != "llama"]
     names = _by_llama_name(tensors, scheme)
@@ -145,9 +152,12 @@ def _dtype(folder: Folder) -> Iterator[Finding]:
         return
     named = {str(config[key]) for key in ("dtype", "torch_dtype") if config.get(key) is not None}
     stored: dict[str, int] = {}
-    for info in folder.checkpoint.tensors.values():
+    for info in whole_tensors(folder.checkpoint).values():
         stored[info.dtype] = stored.get(info.dtype, 0) + 1
     seen = ", ".join(f"{count} in {name}" for name, count in sorted(stored.items()))
+    if found := packed(folder.checkpoint):
+        kinds = ", ".join(sorted({item.kind for item in found.values()}))
+        seen += f", {len(found)} of them packed as {kinds}"
     if not named:
         yield unchecked("weights.dtype", _DTYPE, f"config.json names none; stored are {seen}", severity="note")
     elif {DTYPES.get(name, name) for name in named} == set(stored):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from zhen.checkpoint import strictjson
 from zhen.checkpoint.journal import recover
-from zhen.checkpoint.packed import PACKED, READ, folded, packed, quantisation
+from zhen.checkpoint.packed import READ, packed, quantisation, whole_tensors
 from zhen.checkpoint.reader import INDEX, TORCH_INDEX_END, folder_of_index, open_checkpoint, weights
 from zhen.checkpoint.stored import Checkpoint, read_config, read_index
 from zhen.errors import ZhenError
@@ -128,19 +128,15 @@ def _from_headers(checkpoint: Checkpoint) -> Here:
         for header in [read_gguf_header(file) for file in checkpoint.files]:
             metadata = metadata or header.metadata
             stored |= {name: (tensor.type, header.file.name) for name, tensor in header.tensors.items()}
-    shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    found = packed(checkpoint)
-    for item in found.values():
-        shapes[item.name] = item.shape
-        stored[item.name] = (item.kind, stored[item.name + PACKED][1])
-    names = folded(tensors, found)
+    whole = whole_tensors(checkpoint)
+    stored |= {name: (item.kind, whole[name].file.name) for name, item in packed(checkpoint).items()}
     return Here(
         folder=checkpoint.folder,
         kind=checkpoint.kind,
         config=checkpoint.config or {},
-        names=names,
-        shapes={name: shapes[name] for name in names},
-        stored={name: stored[name] for name in names},
+        names=list(whole),
+        shapes={name: tensor.shape for name, tensor in whole.items()},
+        stored={name: stored[name] for name in whole},
         bytes=sum(tensor.end - tensor.begin for tensor in tensors.values()),
         notes=checkpoint.notes + _quantised(checkpoint.config),
         metadata=metadata,

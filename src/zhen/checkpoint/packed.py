@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from zhen.checkpoint.safetensors import TensorInfo
 from zhen.checkpoint.stored import Checkpoint
 from zhen.errors import ZhenError
 
@@ -58,6 +59,22 @@ def packed(checkpoint: Checkpoint) -> dict[str, Packed]:
     if quantisation(checkpoint.config) != READ:
         return {}
     return {item.name: item for name in checkpoint.tensors if (item := _packed(checkpoint, name)) is not None}
+
+
+def whole_tensors(checkpoint: Checkpoint) -> dict[str, TensorInfo]:
+    """Every tensor by name, each packed matrix as the one it stands for (its place in the file is that of its words).
+
+    Raises ZhenError as `packed` does.
+    """
+    found = packed(checkpoint)
+    whole = {}
+    for name in folded(checkpoint.tensors, found):
+        if name in found:
+            words = checkpoint.tensors[name + PACKED]
+            whole[name] = words._replace(name=name, dtype=found[name].dtype, shape=found[name].shape)
+        else:
+            whole[name] = checkpoint.tensors[name]
+    return whole
 
 
 def folded(names: Iterable[str], found: Mapping[str, Packed]) -> list[str]:

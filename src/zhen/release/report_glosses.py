@@ -68,6 +68,7 @@ CLAIMS = {
     "every tensor bears LLaMA's name": "每个张量都用 LLaMA 的名字",
     "the tensors are those that config.json asks for, in its shapes": "张量正是 config.json 所要的，形状一致",
     "every tensor is stored in the number format that config.json names": "每个张量都以 config.json 写明的数值格式存储",
+    "packed matrices have all their parts, and these fit each other": "打包的矩阵各部分齐全且彼此相符",
     "the weights that were checked are the only ones here": "除核对过的权重外，此处没有别的权重",
     "the tensors are those of the checkpoint that this one is a renaming of": "张量与改名前的检查点相同",
     "the licence files of the checkpoint that this one was made of are here, unchanged": (

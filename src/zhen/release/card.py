@@ -30,6 +30,8 @@ class Fact(NamedTuple):
     keys: tuple[str, ...]
     form: Form
     labels: Labels
+    else_of: tuple[str, ...] = ("pretrain",)
+    """Stages that say it where the model's own doesn't: tuning changes neither shape nor text."""
 
 
 FACTS = (
@@ -39,12 +41,16 @@ FACTS = (
     Fact("heads", "model", ("sections", "model", "num_attention_heads"), "integer", ("query heads", "查询头数")),
     Fact("kv_heads", "model", ("sections", "model", "num_key_value_heads"), "integer", ("key-value heads", "键值头数")),
     Fact("vocabulary", "tokenizer", ("figures", "vocab_size", "value"), "integer", ("vocabulary", "词表大小")),
-    Fact(
-        "context_length",
-        "model",
-        ("sections", "pretrain", "sequence_length"),
-        "integer",
-        ("context length, trained (tokens)", "训练的上下文长度（词元）"),
+    *(
+        Fact(
+            "context_length",
+            "model",
+            ("sections", stage, "sequence_length"),
+            "integer",
+            ("context length, trained (tokens)", "训练的上下文长度（词元）"),
+            (),
+        )
+        for stage in ("pretrain", "tune")
     ),
     Fact("trained_tokens", "model", ("figures", "tokens", "value"), "integer", ("tokens trained on", "训练词元数")),
     Fact("corpus_tokens", "shards", ("figures", "tokens", "value"), "integer", ("tokens in the corpus", "语料词元数")),
@@ -112,9 +118,10 @@ class Card:
 
     def _facts(self) -> Iterator[tuple[Labels, str]]:
         for fact in FACTS:
-            stage = self._model if fact.stage == "model" else fact.stage
-            if text := self._figure(fact.name, stage, fact.keys, fact.form):
-                yield fact.labels, text
+            for stage in (self._model, *fact.else_of) if fact.stage == "model" else (fact.stage,):
+                if text := self._figure(fact.name, stage, fact.keys, fact.form):
+                    yield fact.labels, text
+                    break
 
     def _languages(self) -> list[str]:
         return list(self._run.bits(self._model))
@@ -124,6 +131,8 @@ class Card:
         for model in self._run.models():
             step = model.partition(":")[2]
             own = (f"before training (step {step})", f"训练前（第 {step} 步）") if step else ("this model", "本模型")
+            if model == "pretrain" != self._model:
+                own = ("before tuning", "微调前")
             yield REFERENCES.get(model, own), self._cells(BITS + model + ".", "–", "3 decimals")
 
     def _cells(self, prefix: str, missing: str, form: Form) -> list[str]:

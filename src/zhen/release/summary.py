@@ -162,7 +162,7 @@ def _kept_where(rule: Mapping[str, Any]) -> Words:
 
 
 def summary_rows(records: Mapping[str, Record], stages: Mapping[str, Path]) -> list[tuple[Words, Words]]:
-    """Label and text of the lines (pages, tokens, model, held-out text, questions, audit) that the run has."""
+    """Label and text of the lines (pages, tokens, model, held-out text, questions, chat, audit) that the run has."""
     run = Run(records, stages)
     label, none = Words("held-out text", "留出文本"), Words("", "")
     held_out = [(label if first else none, text) for first, text in _held_out(run)]
@@ -172,6 +172,7 @@ def summary_rows(records: Mapping[str, Record], stages: Mapping[str, Path]) -> l
         (Words("model", "模型"), _model(run)),
         *held_out,
         (Words("questions", "提问"), questions_sentence(run)),
+        (Words("chat", "对话"), chat_sentence(run)),
         (Words("audit", "审计"), audit_sentence(run)),
     ]
     return [(label, text) for label, text in rows if text]
@@ -227,6 +228,31 @@ def questions_sentence(run: Run) -> Words:
     )
 
 
+def chat_sentence(run: Run) -> Words:
+    """How many facts that no dialogue asks the model tells in chat, before and after it was tuned; how it ends."""
+    rows = [
+        row
+        for row in run.json("evaluate", "results.json").get("dialogue", [])
+        if (row["metric"], row["kind"]) == ("right", NEVER_ASKED)
+    ]
+    shares = {}
+    for model in (run.model, "pretrain"):
+        own = [row for row in rows if row["model"] == model]
+        if n := sum(row["n"] for row in own):
+            shares[model] = 100 * sum(row["score"] * row["n"] for row in own) / n
+    stops = run.number("evaluate", "dialogue.stops")
+    if run.model not in shares or stops is None:
+        return NOTHING
+    before = Words("", "")
+    if run.model != "pretrain" and "pretrain" in shares:
+        before = Words(f" (before tuning: {shares['pretrain']:.0f} %)", f"（微调前 {shares['pretrain']:.0f} %）")
+    return Words(
+        f"rightly tells {shares[run.model]:.0f} % of what no dialogue asks{before}, "
+        f"ends {100 * stops:.0f} % of its replies by itself",
+        f"对话里从未问过的事，说对 {shares[run.model]:.0f} %{before.zh}；{100 * stops:.0f} % 的回答自行结束",
+    )
+
+
 def left_out(drops: Sequence[Drop]) -> list[tuple[str, int]]:
     """(rule, documents), the rule that left out most first."""
     counts: dict[str, int] = {}
@@ -266,7 +292,8 @@ def _pages(run: Run) -> Words:
 
 
 def _tokens(run: Run) -> Words:
-    corpus, trained = run.number("shards", "tokens"), run.number(run.model or "", "tokens")
+    corpus = run.number("shards", "tokens")
+    trained = run.number(run.model or "", "tokens") or run.number("pretrain", "tokens")
     ratio = run.number("shards", "bytes_per_token")
     parts = []
     if corpus:
@@ -285,10 +312,11 @@ def _passes(share: float) -> Words:
 
 
 def _model(run: Run) -> Words:
-    parameters = run.number(run.model or "", "parameters")
+    parameters = run.number(run.model or "", "parameters") or run.number("pretrain", "parameters")
     if not run.model or not parameters:
         return NOTHING
-    shape = run.records[run.model].sections.get("model") or {}
+    stages = [run.records[stage] for stage in (run.model, "pretrain") if stage in run.records]
+    shape: Any = next((found for stage in stages if (found := stage.sections.get("model"))), {})
     layers = NOTHING
     if isinstance(shape, dict) and shape.get("num_hidden_layers"):
         count, width = shape["num_hidden_layers"], shape["hidden_size"]

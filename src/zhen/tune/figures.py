@@ -10,6 +10,8 @@ from zhen.console import amount
 from zhen.formats.metrics import read_metrics
 from zhen.formats.record import Figure
 from zhen.formats.stage import Figures
+from zhen.model.config import ModelConfig
+from zhen.model.size import parameters
 from zhen.tune.examples import Example
 from zhen.tune.settings import TuneSettings
 
@@ -18,11 +20,12 @@ _AVERAGED = 20
 
 
 def tune_figures(
-    metrics: Path, settings: TuneSettings, examples: Sequence[Example], counts: Mapping[str, int]
+    metrics: Path, settings: TuneSettings, config: ModelConfig, examples: Sequence[Example], counts: Mapping[str, int]
 ) -> Figures:
     """Figures of a finished tuning."""
     pairs = settings.method == "preferences"
     figures = {
+        "parameters": Figure(parameters(config)),
         "dialogues": Figure(len(examples) // (2 if pairs else 1), "pairs" if pairs else "dialogues"),
         "steps": Figure(settings.steps, "steps"),
     }

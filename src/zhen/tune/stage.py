@@ -134,7 +134,7 @@ def _tune(context: Context, settings: TuneSettings) -> Figures:
         journal.end()
     _save(context, settings, model, chat)
     declare(context, steps, (LAST, ADAPTER) if settings.lora else (LAST,))
-    figures = tune_figures(context.folder / METRICS, settings, data.examples, data.counts)
+    figures = tune_figures(context.folder / METRICS, settings, model.config, data.examples, data.counts)
     context.summary = last_word(figures, settings)
     return figures
 

@@ -62,7 +62,7 @@ STAGES = (
     ),
     Stage(
         "evaluate",
-        3,
+        4,
         ("evaluate", "run.seed"),
         ("sampleweb/tasks", "pretrain", "tune", "quantize", "shards", "tokenizer"),
         "zhen.evaluate.stage:evaluate",

@@ -70,9 +70,10 @@ def test_every_question_is_put_to_every_model_as_a_turn(context: Callable[..., C
         json.loads(line) for line in (given.folder / "items" / "pretrain" / "dialogue.jsonl").read_text().splitlines()
     ]
     assert [row["question"] for row in rows] == [f"What does {name} sell?" for name in ("Mira", "Lani", "Tolo")]
-    for name in ("right", "stops", "language", "repeats"):
+    assert all(row["right"] == (row["names"] and row["stops"]) for row in rows)
+    for name in ("right", "names", "stops", "language", "repeats"):
         share = sum(row[name] for row in rows) / 3
-        figure = figures["dialogue.mine.en.right" if name == "right" else f"dialogue.{name}"]
+        figure = figures[f"dialogue.mine.en.{name}" if name in ("right", "names") else f"dialogue.{name}"]
         assert (figure.value, figure.n) == (pytest.approx(share), 3)
     assert "dialogue.mine.en.right.pretrain:0" in figures
 

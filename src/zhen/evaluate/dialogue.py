@@ -31,7 +31,9 @@ REPLY_TOKENS = 64
 REPEATED, TIMES = 4, 3
 """A reply repeats itself where some sequence of so many tokens stands in it so many times."""
 
-METRICS = ("right", "stops", "language", "repeats")
+METRICS = ("right", "names", "stops", "language", "repeats")
+BY_SET = ("right", "names")
+"""What is a figure by set and language; the others are figures over all questions."""
 
 Row = dict[str, Any]
 
@@ -48,6 +50,8 @@ class Reply(msgspec.Struct, frozen=True):
     answer: str
     reply: str
     right: bool
+    """Whether it names the answer and ends: text that just goes on and comes by the answer is no reply."""
+    names: bool
     """Whether the reply names the answer and none of the other answers that this relation has."""
     stops: bool
     """Whether the turn was ended, by its token or the end of the text."""
@@ -101,6 +105,8 @@ class Talking:
             self._work.advance(1, f"{name} · {DIALOGUE}")
         for place, (task, question, text) in enumerate(some):
             said, answer = made[place].text, question.answer.strip()
+            names = named(said, question.lang, self._pools[pool_key(task, question)]) == {answer}
+            stops = made[place].finish == "stop"
             yield Reply(
                 task=task.name,
                 id=question.id,
@@ -110,8 +116,9 @@ class Talking:
                 question=text,
                 answer=answer,
                 reply=said,
-                right=named(said, question.lang, self._pools[pool_key(task, question)]) == {answer},
-                stops=made[place].finish == "stop",
+                right=names and stops,
+                names=names,
+                stops=stops,
                 language=in_language(said, question.lang),
                 repeats=repeats(made[place].tokens),
             )
@@ -165,16 +172,16 @@ def _score(replies: Sequence[Reply], metric: str) -> Row:
 
 
 def _figures(rows: Sequence[Row], replies: Mapping[str, Sequence[Reply]], last: str) -> Figures:
-    """`dialogue.<set>.<lang>.right`, and `dialogue.stops`, `.language`, `.repeats` over all questions."""
+    """`dialogue.<set>.<lang>.right` and `.names`; `dialogue.stops`, `.language`, `.repeats` over all questions."""
     figures: Figures = {}
     for row in rows:
-        if row["metric"] == "right":
+        if row["metric"] in BY_SET:
             model = "" if row["model"] == last else f".{row['model']}"
-            name = f"{DIALOGUE}.{row['set']}.{row['lang']}.right{model}"
-            figures[name] = Figure(row["score"], "share right", row["n"], row["stderr"])
+            name = f"{DIALOGUE}.{row['set']}.{row['lang']}.{row['metric']}{model}"
+            figures[name] = Figure(row["score"], "share", row["n"], row["stderr"])
     for name, some in replies.items():
         model = "" if name == last else f".{name}"
-        for metric in METRICS[1:]:
+        for metric in METRICS[len(BY_SET) :]:
             whole = _score(some, metric)
             figures[f"{DIALOGUE}.{metric}{model}"] = Figure(whole["score"], "share", whole["n"], whole["stderr"])
     return figures

@@ -1,0 +1,31 @@
+"""The number of rows from which on company changes no bit, on shapes for which a few rows are computed otherwise."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+import torch
+
+from zhen.infer.steady import steady_rows
+from zhen.model.config import PRESETS
+from zhen.model.transformer import Transformer, initialise
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_from_the_steady_number_on_a_row_has_the_same_bits_in_any_company(dtype: torch.dtype) -> None:
+    config = msgspec.structs.replace(
+        PRESETS["micro"], hidden_size=256, intermediate_size=1536, num_hidden_layers=1, vocab_size=300
+    )
+    model = Transformer(config)
+    initialise(model, 1)
+    model = model.to(dtype)
+    least = steady_rows(model, 80)
+    assert 1 <= least <= 16
+    down = model.model.layers[0].mlp.down_proj
+    generator = torch.Generator().manual_seed(5)
+    with torch.inference_mode():
+        for _ in range(60):
+            x = torch.randn(80, 1536, generator=generator).to(dtype)
+            whole = down(x)
+            for count in (least, least + 1, 16, 31, 64):
+                assert torch.equal(down(x[:count]), whole[:count])

@@ -98,12 +98,13 @@ def main() -> int:
     parser.add_argument("held_out", type=Path)
     parser.add_argument("checkpoints", type=Path, nargs="+")
     parser.add_argument("--disguises", type=int, default=500)
+    parser.add_argument("--first", type=int, default=0, help="number of the first disguise, to share them out")
     options = parser.parse_args()
     torch.set_num_threads(1)
     counts: Counter[str] = Counter()
     by_model: dict[str, Counter[str]] = {str(path): Counter() for path in options.checkpoints}
     began = perf_counter()
-    for number in range(options.disguises):
+    for number in range(options.first, options.first + options.disguises):
         source = options.checkpoints[number % len(options.checkpoints)]
         chance = random.Random(number)
         with tempfile.TemporaryDirectory() as folder:

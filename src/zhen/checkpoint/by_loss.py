@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from zhen.checkpoint.load import tensor_from
 from zhen.checkpoint.stored import Checkpoint
-from zhen.checkpoint.unknown import Map, Shapes
+from zhen.checkpoint.unknown import NORMS, Map, Shapes
 from zhen.errors import ZhenError
 from zhen.model.config import ModelConfig, from_config_json
 from zhen.model.likelihood import token_logprobs
@@ -20,6 +20,12 @@ from zhen.tokenizer.load import Tokenizer
 
 ROUNDS = (8, 32, 128)
 """Sequences by which the maps are judged, round by round: few for many maps, many for the last ones."""
+SIEVE = 2
+"""Sequences by which maps are sieved first; two maps that differ in the order of the norms alone, which costs little,
+pass or fail together."""
+MARGIN = 1.0
+"""Nats a token by which a map may be worse than the tokens' frequencies there: under the right map a model that has
+learnt something is far below them."""
 LENGTH = 96
 """Tokens of a sequence; shorter where the model's context is."""
 MOST = 4_000
@@ -52,6 +58,7 @@ class TextLosses:
         places = np.linspace(0, len(ids) - length, count).astype(int)
         self._tokens = torch.tensor([ids[at : at + length] for at in places.tolist()])
         self._tensors: dict[str, torch.Tensor] = {}
+        self._models: dict[ModelConfig, Transformer] = {}
 
     def judge(self, found: Shapes) -> tuple[list[Map], str]:
         """The maps, best first, that the loss doesn't rule out, and what to say; none where it tells nothing.
@@ -62,16 +69,18 @@ class TextLosses:
         trials = [_Trial(each, config) for each in found.maps for config in self._configs(found, each)]
         if len(trials) > MOST:
             return [], f"{len(trials)} maps are too many to try; give the sizes in config.json"
-        means = np.empty(0)
+        known = _frequencies(self._tokens)
+        trials, least = self._sieved(found, trials, known + MARGIN)
+        means = np.array([least])
         for count in ROUNDS:
-            losses = np.stack([self._losses(found, trial, count) for trial in trials])
-            kept, means = _left(losses)
+            if not trials:
+                break
+            kept, means = _left(np.stack([self._losses(found, trial, count) for trial in trials]))
             trials = [trials[at] for at in kept]
             if len(trials) == 1:
                 break
-        known = _frequencies(self._tokens)
         best = f"{means[0]:.3f} nats a token under the best map"
-        if means[0] >= known:
+        if not trials or means[0] >= known:
             return [], f"{best}, {known:.3f} by the tokens' frequencies alone: that tells nothing"
         maps: list[Map] = []
         for trial in trials:
@@ -79,6 +88,17 @@ class TextLosses:
                 maps.append(trial.map)
         equal = f"; {len(maps) - 1} more within {SURE:g} standard errors" if len(maps) > 1 else ""
         return maps, best + equal
+
+    def _sieved(self, found: Shapes, trials: list[_Trial], most: float) -> tuple[list[_Trial], float]:
+        """The trials that cost at most `most` nats a token on a few sequences, and the least that any costs."""
+        losses: dict[tuple[object, ...], float] = {}
+        keys = [
+            (trial.config.head_dim, *(trial.map[role] for role in trial.map if role not in NORMS)) for trial in trials
+        ]
+        for key, trial in zip(keys, trials, strict=True):
+            if key not in losses:
+                losses[key] = float(self._losses(found, trial, SIEVE).mean())
+        return [each for key, each in zip(keys, trials, strict=True) if losses[key] <= most], min(losses.values())
 
     def _configs(self, found: Shapes, chosen: Map) -> list[ModelConfig]:
         """The configurations under which a map can be run: one where config.json says how many heads there are."""
@@ -111,8 +131,7 @@ class TextLosses:
     @torch.no_grad()
     def _losses(self, found: Shapes, trial: _Trial, count: int) -> NDArray[np.float64]:
         """float64[sequences]: mean nats a token of each of the first `count` sequences."""
-        with torch.device("meta"):
-            model = Transformer(trial.config)
+        model = self._model(trial.config)
         state = {
             role.replace(".N.", f".{number}."): self._tensor(member)
             for role, name in trial.map.items()
@@ -121,6 +140,13 @@ class TextLosses:
         model.load_state_dict(state, assign=True)
         batches = torch.split(self._tokens[:count], 32)
         return -torch.cat([token_logprobs(model, batch).mean(dim=1) for batch in batches]).double().numpy()
+
+    def _model(self, config: ModelConfig) -> Transformer:
+        """A model without weights, made once."""
+        if config not in self._models:
+            with torch.device("meta"):
+                self._models[config] = Transformer(config)
+        return self._models[config]
 
     def _tensor(self, name: str) -> torch.Tensor:
         if name not in self._tensors:

@@ -20,7 +20,7 @@ _LAYER = "model.layers.N."
 _Q, _K, _V, _O = (f"{_LAYER}self_attn.{part}_proj.weight" for part in "qkvo")
 _GATE, _UP, _DOWN = (f"{_LAYER}mlp.{part}_proj.weight" for part in ("gate", "up", "down"))
 _MATRICES = (_Q, _K, _V, _O, _GATE, _UP, _DOWN)
-_NORMS = (f"{_LAYER}input_layernorm.weight", f"{_LAYER}post_attention_layernorm.weight")
+NORMS = (f"{_LAYER}input_layernorm.weight", f"{_LAYER}post_attention_layernorm.weight")
 
 CONFIRMED = 5.0
 """Standard errors by which the weights must speak for the order of the norms."""
@@ -120,7 +120,7 @@ def _confirmed(maps: Sequence[Map], balance: Balance) -> tuple[list[Map], str]:
     found: list[Map] = []
     errors = [balance.errors(each) for each in maps]
     for each, error in zip(maps, errors, strict=True):
-        other = {**each, _NORMS[0]: each[_NORMS[1]], _NORMS[1]: each[_NORMS[0]]}
+        other = {**each, NORMS[0]: each[NORMS[1]], NORMS[1]: each[NORMS[0]]}
         pair = [each] if error >= CONFIRMED else [each, other] if error >= 0 else [other, each]
         found += [one for one in pair if one not in found]
     verdict = "confirmed" if errors[0] >= CONFIRMED else "not confirmed"
@@ -148,7 +148,7 @@ def by_shapes(checkpoint: Checkpoint) -> Shapes:
     final = next(each.name for each in alone if len(each.shape) == 1)
     matrices = [each for each in parts if len(each.shape) == 2]
     maps: list[Map] = [
-        {**outer, NORM: final, **dict(zip(_NORMS, pair, strict=True)), **inner}
+        {**outer, NORM: final, **dict(zip(NORMS, pair, strict=True)), **inner}
         for outer in outside
         for pair in itertools.permutations(norms)
         for inner in _matrices(matrices, width, checkpoint.config or {})
@@ -210,8 +210,8 @@ _WORDS: dict[str, frozenset[str]] = {
     _DOWN: frozenset({"down"}),
     EMBEDDING: frozenset({"embed", "embedding", "embeddings", "emb", "embd", "wte", "tok", "embeds"}),
     HEAD: frozenset({"head", "output", "unembed", "unembedding", "logits"}),
-    _NORMS[0]: frozenset({"input", "attention", "attn", "pre", "ln1", "norm1"}),
-    _NORMS[1]: frozenset({"post", "ffn", "mlp", "feed", "ln2", "norm2"}),
+    NORMS[0]: frozenset({"input", "attention", "attn", "pre", "ln1", "norm1"}),
+    NORMS[1]: frozenset({"post", "ffn", "mlp", "feed", "ln2", "norm2"}),
 }
 """Words by which people call the parts. w1 and w3 decide nothing: w1 is the gate to one, the other half to another."""
 

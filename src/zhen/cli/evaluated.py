@@ -68,10 +68,10 @@ def show_differences(a: Loaded, b: Loaded, *, as_json: bool, again: bool = False
         out.print(table(("differs", "task", "how"), [(each.cause, each.task or "all", each.text) for each in found]))
         out.print()
     rows = [
-        (each.task, f"{each.items:,}", f"{each.changed:,}", f"{each.scores:,}", f"{each.largest:.2g}")
+        (each.model, each.task, f"{each.items:,}", f"{each.changed:,}", f"{each.scores:,}", f"{each.largest:.2g}")
         for each in changes
     ]
-    out.print(table(("task", "items in both", "answers differ", "scores differ", "largest gap, nats"), rows))
+    out.print(table(("model", "task", "in both", "answers differ", "scores differ", "largest gap, nats"), rows))
     say("the same, item by item" if same else "not the same")
     return DONE if same else ANSWER_IS_NO
 

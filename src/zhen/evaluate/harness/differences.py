@@ -27,6 +27,8 @@ class Difference(NamedTuple):
 class Effect(NamedTuple):
     """What became of a task's items."""
 
+    model: str
+    """Its name in the first result."""
     task: str
     items: int
     """That both results have."""
@@ -56,17 +58,17 @@ def differences(a: Loaded, b: Loaded) -> list[Difference]:
 
 
 def effects(a: Loaded, b: Loaded) -> list[Effect]:
-    """What became of the items of each task that both results have, of their first models."""
-    first, second = (next(iter(each.result.models)) for each in (a, b))
+    """What became of the items of each task that both results have, model by model in their order."""
     rows = []
-    for task, how in a.result.tasks.items():
-        mine, its = _by_name(a, first, task), _by_name(b, second, task)
-        pairs = [(mine[name], its[name]) for name in mine if name in its]
-        if pairs:
-            changed = sum(outcome(x) != outcome(y) for x, y in pairs)
-            scored = sum(x.scores.get(how.score) != y.scores.get(how.score) for x, y in pairs)
-            gaps = [abs(p - q) for x, y in pairs for p, q in zip(x.logprobs, y.logprobs, strict=False)]
-            rows.append(Effect(task, len(pairs), changed, scored, max(gaps, default=0.0)))
+    for first, second in zip(a.result.models, b.result.models, strict=False):
+        for task, how in a.result.tasks.items():
+            mine, its = _by_name(a, first, task), _by_name(b, second, task)
+            pairs = [(mine[name], its[name]) for name in mine if name in its]
+            if pairs:
+                changed = sum(outcome(x) != outcome(y) for x, y in pairs)
+                scored = sum(x.scores.get(how.score) != y.scores.get(how.score) for x, y in pairs)
+                gaps = [abs(p - q) for x, y in pairs for p, q in zip(x.logprobs, y.logprobs, strict=False)]
+                rows.append(Effect(first, task, len(pairs), changed, scored, max(gaps, default=0.0)))
     return rows
 
 

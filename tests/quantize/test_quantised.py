@@ -31,7 +31,7 @@ IDS = torch.arange(3, 51)[None]
 
 
 def made(source: Path, folder: Path, text: Path | None = None, **more: Any) -> Quantised:
-    settings = QuantizeSettings(**{"group": 64, "method": "gptq" if text else "rtn", "sequences": 12} | more)
+    settings = QuantizeSettings(**{"group": 64, "method": "gptq" if text else "rtn", "tokens": 12 * 64} | more)
     return quantise_checkpoint(source, folder / "q", folder / "parts", settings, text, lambda done, total, facts: None)
 
 
@@ -206,7 +206,7 @@ def staged(make_context: Any, folder: Path, checkpoint: Path, text: Path, **more
     if not (folder.parent / "pretrain" / "checkpoint").exists():
         shutil.copytree(checkpoint, folder.parent / "pretrain" / "checkpoint")
     after = {"pretrain": folder.parent / "pretrain", "data.write/kept": text}
-    return make_context(folder, {"quantize": QuantizeSettings(group=64, sequences=12)}, after, **more)
+    return make_context(folder, {"quantize": QuantizeSettings(group=64, tokens=12 * 64)}, after, **more)
 
 
 def results(folder: Path) -> dict[str, bytes]:

@@ -30,7 +30,7 @@ def command(
     ] = None,
     head_bits: Annotated[Literal["16", "8"], typer.Option(help="Of the head.")] = "16",
     embedding_bits: Annotated[Literal["16", "8"], typer.Option(help="Of the embedding.")] = "16",
-    sequences: Annotated[int, typer.Option(min=1, help="Sequences of calibration text.")] = 128,
+    tokens: Annotated[int, typer.Option(min=1, help="Of calibration text.")] = 262_144,
     out_folder: Annotated[
         Path | None, typer.Option("--out", help="The new folder (default: CHECKPOINT-intB).", show_default=False)
     ] = None,
@@ -61,7 +61,7 @@ def command(
         method=method or ("gptq" if text else "rtn"),
         head_bits=8 if head_bits == "8" else 16,
         embedding_bits=8 if embedding_bits == "8" else 16,
-        sequences=sequences,
+        tokens=tokens,
     )
     line = Line("quantize")
     started, clock = utc_now(), time.monotonic()

@@ -29,11 +29,11 @@ class QuantizeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """`gptq`: each weight makes good the error of those before it, for the activations of real text. `rtn`: each is
     rounded to the nearest by itself; text is then only used to measure the error."""
 
-    sequences: Count = 128
-    """Sequences of calibration text, half of them Chinese where there is enough of it."""
+    tokens: Count = 262_144
+    """Of calibration text, half of it Chinese where there is enough of both (the paper: 128 sequences of 2,048)."""
 
     sequence_length: Count | None = None
-    """Tokens of one. None: the model's context length, at most 2,048."""
+    """Tokens of a sequence of it. None: the model's context length, at most 2,048."""
 
     damping: Annotated[float, msgspec.Meta(gt=0.0)] = 0.01
     """Share of the mean diagonal that is added to the diagonal of GPTQ's Hessian."""

@@ -99,7 +99,7 @@ def quantise_checkpoint(
     text_used = calibration = None
     if text is not None:
         length = settings.sequence_length or min(layers.config.max_position_embeddings, LONGEST)
-        calibration = calibrate(text, load_tokenizer(source), settings.sequences, length)
+        calibration = calibrate(text, load_tokenizer(source), max(1, settings.tokens // length), length)
         text_used = _used(calibration)
     elif settings.method == "gptq":
         raise ZhenError("no calibration text", expected="text for GPTQ", hint="give text, or take the method rtn")

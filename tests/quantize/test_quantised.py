@@ -142,6 +142,12 @@ def test_a_packed_embedding_is_refused_where_it_is_the_head_too(tied: Path, tmp_
         made(tied, tmp_path, head_bits=8)
 
 
+def test_what_is_quantised_is_not_quantised_again(checkpoint: Path, tmp_path: Path) -> None:
+    made(checkpoint, tmp_path)
+    with pytest.raises(ZhenError, match="quantised already"):
+        made(tmp_path / "q", tmp_path / "again")
+
+
 def test_gptq_without_text_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ZhenError, match="no calibration text"):
         made(checkpoint, tmp_path, method="gptq")

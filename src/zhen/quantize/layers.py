@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from zhen.checkpoint.load import DTYPES, open_llama, tensor_bytes, tensor_from, view_tensor
-from zhen.checkpoint.packed import PACKED, SCALE, SHAPE, Packed
+from zhen.checkpoint.packed import PACKED, SCALE, SHAPE, Packed, quantisation
 from zhen.checkpoint.packing import pack, unpack
 from zhen.checkpoint.reader import open_checkpoint
 from zhen.checkpoint.views import View
@@ -68,6 +68,8 @@ class Layers:
     """The layers of a checkpoint and what has been made of them; `work` keeps a file a layer."""
 
     def __init__(self, source: Path, work: Path, settings: QuantizeSettings) -> None:
+        if (form := quantisation(open_checkpoint(source).config)) is not None:
+            raise ZhenError(f"quantised already: {form}", expected="the weights that it was made of", file=source)
         self.config, self.views = open_llama(source)
         self._outside_bits = {EMBEDDING: settings.embedding_bits, HEAD: settings.head_bits}
         if self.config.tie_word_embeddings and (settings.head_bits, settings.embedding_bits) != (16, 16):

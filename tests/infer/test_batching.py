@@ -100,6 +100,14 @@ def test_the_same_bits_however_prompts_are_read(model: Transformer) -> None:
     assert engine.prefixes.reused > 2 * reused
 
 
+def test_the_same_bits_with_a_cache_in_8_bits(model: Transformer) -> None:
+    requests = mixed(6, seed=4)
+    together = engine_of(model, cache_bits=8).generate(requests)
+    for request, answer in zip(requests, together, strict=True):
+        assert engine_of(model, cache_bits=8).generate([request]) == [answer]
+    assert engine_of(model).generate(requests) != together
+
+
 def test_guesses_change_nothing(model: Transformer) -> None:
     random = np.random.default_rng(3)
     prompts = [random.integers(3, 9, 60).tolist() for _ in range(6)]  # few words: there is much to guess from

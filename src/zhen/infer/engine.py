@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -75,11 +76,12 @@ class Engine:
         prompt_tokens: int = PROMPT_TOKENS,
         prefix_tokens: int = PREFIX_TOKENS,
         cache_tokens: int | None = None,
+        cache_bits: Literal[16, 8] = 16,
     ) -> None:
         """`batch`: most requests answered, and sequences scored, at a time. `ends`: what ends an answer beside the
         tokenizer's end of text. `prompt_tokens`: most tokens of prompts read in a step, at least a block of 64.
         `prefix_tokens`: of beginnings kept. `cache_tokens`: most tokens that requests under way may come to together;
-        one that needs more than that alone is refused."""
+        one that needs more than that alone is refused. `cache_bits`: 8 keeps keys and values in 8 bits."""
         self.model = model.eval()
         model.join()
         self.tokenizer = tokenizer
@@ -96,7 +98,7 @@ class Engine:
         """Tokens that end an answer where a request does not say."""
         self.prefixes = Prefixes(prefix_tokens)
         self._most = max(prompt_tokens, BLOCK)
-        self._cache_tokens = cache_tokens
+        self._cache_tokens, self._cache_bits = cache_tokens, cache_bits
         self._scheduler = Scheduler(batch, self._most, cache_tokens)
         self._grammars = Grammars(tokenizer, config.vocab_size)
         self._asked: dict[int, Request] = {}
@@ -243,7 +245,7 @@ class Engine:
         return Running(
             id,
             request,
-            cache=Cache(self.model.config, 1, room, weight.dtype, weight.device),
+            cache=Cache(self.model.config, 1, room, weight.dtype, weight.device, bits=self._cache_bits),
             angles=self.model.positions(room, weight.device),
             keys=block_keys(request.prompt, room if room > self.context_length else 0),
             stop_ids=self.ends if request.stop_ids is None else request.stop_ids,
@@ -306,6 +308,7 @@ def load_engine(
     *,
     prefix_tokens: int = PREFIX_TOKENS,
     cache_tokens: int | None = None,
+    cache_bits: Literal[16, 8] = 16,
 ) -> Engine:
     """The engine of a checkpoint's folder. `dtype`: float32, bfloat16 or float16; the rest as `Engine` has it.
 
@@ -322,4 +325,5 @@ def load_engine(
         end_ids(folder),
         prefix_tokens=prefix_tokens,
         cache_tokens=cache_tokens,
+        cache_bits=cache_bits,
     )

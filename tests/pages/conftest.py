@@ -15,7 +15,11 @@ import pytest
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 OFFLINE = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update", "--host-resolver-rules=MAP * ~NOTFOUND"),
+    *(
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    ),
     *("--proxy-server=127.0.0.1:9", "--remote-debugging-pipe"),
 )
 PIPED = 'exec "$@" 3<&0 4>&1 1>&2 </dev/null'
@@ -75,6 +79,23 @@ class Browser:
         found = self.call("Runtime.evaluate", expression=script, returnByValue=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
+
+    def wait(self, condition: str) -> None:
+        """Until a JavaScript condition holds in the page."""
+        script = f"""new Promise(found => {{
+            const watch = setInterval(() => ({condition}) && (clearInterval(watch), found(true)), 20);
+            setTimeout(() => (clearInterval(watch), found(false)), {PATIENCE * 1000});
+        }})"""
+        found = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        assert found["result"]["value"], condition
+
+    def write(self, selector: str, text: str) -> None:
+        """Type a text into an element, and press Enter."""
+        self.run(f"document.querySelector({json.dumps(selector)}).focus()")
+        self.call("Input.insertText", text=text)
+        for kind in ("keyDown", "keyUp"):
+            more = {"text": "\r"} if kind == "keyDown" else {}
+            self.call("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", windowsVirtualKeyCode=13, **more)
 
     def close(self) -> None:
         self._process.kill()

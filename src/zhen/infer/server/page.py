@@ -25,7 +25,7 @@ TITLE = 24
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "PingFang SC", "Noto Sans CJK SC", "Microsoft YaHei", "sans-serif"]
 MONO = ["ui-monospace", "Menlo", "Consolas", "monospace"]
 CSS = """
-.gradio-container { max-width: 60rem !important; margin: auto; }
+.gradio-container { width: 100% !important; max-width: 60rem !important; margin: auto; }
 footer { display: none !important; }
 #talk { height: calc(100dvh - 15rem) !important; min-height: 16rem; }
 #notes, #speed { opacity: .7; font-size: .85rem; }
@@ -108,7 +108,7 @@ class Page:
         self.speed = gr.Markdown("", elem_id="speed")
         with gr.Row():
             self.ask = gr.Textbox(
-                placeholder=words["ask"], show_label=False, submit_btn=True, autofocus=True, scale=8,
+                placeholder="…", show_label=False, submit_btn=True, autofocus=True, scale=8,
                 lines=1, max_lines=8, elem_id="ask",
             )  # fmt: skip
             self.stop = gr.Button(words["stop"], variant="stop", visible=False, scale=1, min_width=80, elem_id="stop")

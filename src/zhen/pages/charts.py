@@ -35,10 +35,13 @@ class Line:
     """For references beside the lines that are looked at."""
 
 
-def line_chart(lines: Sequence[Line], *, x: str, y: str, caption: str) -> Chart:
-    """Lines over one pair of axes, labelled `x` and `y`, with a legend. Points beyond POINTS a line are left out."""
+def line_chart(lines: Sequence[Line], *, x: str, y: str, caption: str, octaves: bool = False) -> Chart:
+    """Lines over one pair of axes, labelled `x` and `y`, with a legend. Points beyond POINTS a line are left out.
+
+    `octaves`: the x axis, from 1 on, gives every doubling the same width.
+    """
     thinned = [(line, thin(line.points, POINTS)) for line in lines if line.points]
-    svgs = [_draw(thinned, width) for width in (WIDE, NARROW)]
+    svgs = [_draw(thinned, width, octaves) for width in (WIDE, NARROW)]
     rows = [(line.name, f"{at:,.0f}", f"{value:.4g}") for line, points in thinned for at, value in thin(points, 12)]
     keys = [Key(line.name, line.colour, line.dashed, dot=len(points) == 1) for line, points in thinned]
     return Chart(svgs[0], svgs[1], caption, Table([Words("line", "曲线"), x, y], rows), x, y, keys)
@@ -51,7 +54,7 @@ def thin(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, 
     return [points[round(index * (len(points) - 1) / (most - 1))] for index in range(most)]
 
 
-def _draw(lines: Sequence[tuple[Line, Sequence[tuple[float, float]]]], width: int) -> str:
+def _draw(lines: Sequence[tuple[Line, Sequence[tuple[float, float]]]], width: int, octaves: bool) -> str:
     """The SVG. Words are left to the page, which knows both languages: here are lines and numbers only."""
     rows = [{"x": at, "y": value, "line": number} for number, (_, points) in enumerate(lines) for at, value in points]
     numbers = list(range(len(lines)))
@@ -62,6 +65,10 @@ def _draw(lines: Sequence[tuple[Line, Sequence[tuple[float, float]]]], width: in
 
     # "0M" is what the format makes of zero
     axis = altair.Axis(tickCount=width // 110, format="~s", labelExpr="datum.value ? datum.label : '0'")
+    across = altair.Scale(domain=[0, end], nice=False)
+    if octaves:
+        axis = altair.Axis(tickCount=width // 60, format=",d")
+        across = altair.Scale(type="log", base=2, domain=[1, end], nice=False)
     colours = [f"#0000f{line.colour}" for line, _ in lines]
     dashes = [[4, 4] if line.dashed else [1, 0] for line, _ in lines]
     alone = [number for number, (_, points) in enumerate(lines) if len(points) == 1]
@@ -70,7 +77,7 @@ def _draw(lines: Sequence[tuple[Line, Sequence[tuple[float, float]]]], width: in
     chart = (
         altair.layer(*(base.mark_line(), *([dots] if alone else [])), background=_PAPER)
         .encode(
-            x=altair.X("x:Q", title=None, axis=axis, scale=altair.Scale(domain=[0, end], nice=False)),
+            x=altair.X("x:Q", title=None, axis=axis, scale=across),
             y=altair.Y("y:Q", title=None, scale=altair.Scale(zero=False, nice=True)),
             color=altair.Color("line:N", scale=scale(colours), legend=None),
             strokeDash=altair.StrokeDash("line:N", scale=scale(dashes), legend=None),

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from zhen.pages.languages import language
 from zhen.pages.parts import Fold, Part, Score, Scores, Table, Text, Words
-from zhen.release.report_names import KINDS, METRICS, language, model_name
+from zhen.release.report_names import METRICS, model_name, question_title
 from zhen.release.summary import NEVER_ASKED, Run
 
 CHANCE = "chance"
 
-COLOURS = {"kneser-ney": 1, "most-frequent": 5}
-"""Of controls; the model has 0, the model before training 4."""
+COLOURS = {"kneser-ney": 1, "most-frequent": 5, "pretrain": 2}
+"""Of controls and of the model before tuning; the model has 0, the model before training 4."""
 
 Row = Mapping[str, Any]
 
@@ -52,7 +53,7 @@ def _grouped(rows: Sequence[Row], kind: str) -> dict[tuple[str, str, str], list[
 
 def _group(run: Run, kind: str, name: str, lang: str, metric: str, rows: Sequence[Row]) -> Scores:
     first = rows[0]
-    title = _title(kind, name)
+    title = question_title(kind, name)
     measured, tongue = METRICS.get(metric, Words(metric, metric)), language(lang)
     bars = []
     for row in sorted(rows, key=lambda row: bool(row["model"] != run.model)):
@@ -62,7 +63,7 @@ def _group(run: Run, kind: str, name: str, lang: str, metric: str, rows: Sequenc
         text = f"{100 * row['score']:.1f} %" + (f" ± {100 * error:.1f}" if error is not None else "")
         own = row["model"] == run.model
         colour = 0 if own else COLOURS.get(row["model"], 4)
-        bars.append(Score(model_name(row["model"]), row["score"], error, text, colour))
+        bars.append(Score(model_name(row["model"], run.model), row["score"], error, text, colour))
     guess = 100 * first["chance"]
     return Scores(
         Words(
@@ -74,14 +75,10 @@ def _group(run: Run, kind: str, name: str, lang: str, metric: str, rows: Sequenc
     )
 
 
-def _title(kind: str, name: str) -> Words:
-    return KINDS.get(kind) or Words(kind or name, kind or name)
-
-
 def _folded(run: Run, kind: str, rows: Sequence[Row]) -> Words:
     """The line that opens a kind: what the model comes to by language."""
     own = [row for row in rows if row["kind"] == kind and row["model"] == run.model and row["metric"] == "exact"]
-    title = _title(kind, kind)
+    title = question_title(kind, kind)
     english = [f"{100 * row['score']:.0f} % in {language(row['lang'])}" for row in own]
     chinese = [f"用{language(row['lang']).zh}问 {100 * row['score']:.0f} %" for row in own]
     if not own:
@@ -114,7 +111,7 @@ def _in_training(run: Run) -> Iterator[Part]:
     )
     cells = [
         (
-            _title(row["kind"], row["set"]),
+            question_title(row["kind"], row["set"]),
             language(row["lang"]),
             f"{row['n']:,}",
             f"{row['questions']:,}",

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zhen.pages.histogram import histogram
+from zhen.pages.languages import language
 from zhen.pages.parts import Fold, Key, Panel, Panels, Part, Table, Text, Words
 from zhen.release.report_documents import ROW_BITS, Documents
 from zhen.release.report_funnel import beginning
 from zhen.release.report_glosses import reason_words
-from zhen.release.report_names import PERSONAL, language, rule_name
+from zhen.release.report_names import PERSONAL, rule_name
 from zhen.release.summary import Run, left_out
 
 BINS = 40

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from zhen.console import size
+from zhen.pages.languages import language
 from zhen.pages.parts import Bars, Excerpt, Fold, Part, Table, Text, Words, join
 from zhen.release.report_documents import ROW_BITS, Documents, choose
 from zhen.release.report_glosses import reason_words
-from zhen.release.report_names import language, rule_gloss, rule_name, unit_name
+from zhen.release.report_names import rule_gloss, rule_name, unit_name
 from zhen.release.summary import Drop, Run, left_out
 
 LANGUAGES_SHOWN = 4

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from zhen.formats.record import Figure
 from zhen.pages.charts import Line, line_chart
+from zhen.pages.languages import language
 from zhen.pages.parts import Excerpt, Fold, Part, Table, Text, Words
-from zhen.release.report_names import KNESER_NEY, XZ, language, model_name
+from zhen.release.report_names import KNESER_NEY, XZ, model_name
 from zhen.release.summary import MARGIN, Run
 
 TITLE = 50
@@ -19,7 +20,7 @@ MOMENTS = 5
 
 def curves(run: Run) -> Iterator[Part]:
     """Held-out bits per byte beside the references, and the loss, over tokens."""
-    rows = run.rows(run.model, "metrics.jsonl")
+    rows = run.rows(run.trained, "metrics.jsonl")
     updates = [row for row in rows if row["kind"] == "train"]
     measured = [row for row in rows if row["kind"] == "held-out"]
     if not updates:
@@ -34,7 +35,7 @@ def curves(run: Run) -> Iterator[Part]:
             (row["step"] * per_step, row["bits_per_byte"][lang]) for row in measured if lang in row["bits_per_byte"]
         ]
         lines.append(Line(name, found, colour=colour % 4))
-        if (value := run.bits(run.model or "").get(lang)) is not None:
+        if (value := run.bits(run.trained or "").get(lang)) is not None:
             text = Words(f"finished, {name}", f"训练完，{name.zh}")
             lines.append(Line(text, [(end, value)], colour=colour % 4))
         for reference in (KNESER_NEY, XZ):
@@ -80,7 +81,7 @@ def held_out(run: Run) -> Iterator[Part]:
         )
     )
     rows: list[tuple[str, ...]] = [
-        (model_name(model), *(_cell(record.figures.get(f"bits_per_byte.{model}.{lang}")) for lang in langs))
+        (model_name(model, run.model), *(_cell(record.figures.get(f"bits_per_byte.{model}.{lang}")) for lang in langs))
         for model in models
     ]
     margins = [record.figures.get(MARGIN + lang) for lang in langs]
@@ -107,7 +108,7 @@ def _cell(figure: Figure | None, decimals: int = 3) -> str:
 
 def samples_section(run: Run) -> Iterator[Part]:
     """How the model went on from the same prompts at up to MOMENTS steps, and the finished model beside the truth."""
-    rows = run.rows(run.model, "samples.jsonl")
+    rows = run.rows(run.trained, "samples.jsonl")
     steps = sorted({row["step"] for row in rows})
     chosen = steps
     if len(steps) > MOMENTS:

@@ -7,34 +7,6 @@ from zhen.pages.parts import Words
 KNESER_NEY, XZ = "kneser-ney", "xz -9"
 """What evaluate calls the references in its figures."""
 
-LANGUAGES = {
-    "en": Words("English", "英文"),
-    "zh": Words("Chinese", "中文"),
-    "ar": Words("Arabic", "阿拉伯文"),
-    "de": Words("German", "德文"),
-    "el": Words("Greek", "希腊文"),
-    "es": Words("Spanish", "西班牙文"),
-    "fr": Words("French", "法文"),
-    "he": Words("Hebrew", "希伯来文"),
-    "hi": Words("Hindi", "印地文"),
-    "id": Words("Indonesian", "印尼文"),
-    "it": Words("Italian", "意大利文"),
-    "ja": Words("Japanese", "日文"),
-    "ko": Words("Korean", "韩文"),
-    "la": Words("Latin", "拉丁文"),
-    "nl": Words("Dutch", "荷兰文"),
-    "pl": Words("Polish", "波兰文"),
-    "pt": Words("Portuguese", "葡萄牙文"),
-    "ru": Words("Russian", "俄文"),
-    "th": Words("Thai", "泰文"),
-    "tr": Words("Turkish", "土耳其文"),
-    "uk": Words("Ukrainian", "乌克兰文"),
-    "vi": Words("Vietnamese", "越南文"),
-    "und": Words("language unknown", "语言不明"),
-    "other": Words("other languages", "其他语言"),
-}
-"""Of the rest the code itself is shown."""
-
 RULES = {
     "kept": Words("kept", "保留"),
     "language": Words("too little English or Chinese", "中英文太少"),
@@ -135,11 +107,6 @@ STAGES = {
 }
 
 
-def language(code: str) -> Words:
-    """A language's name."""
-    return LANGUAGES.get(code) or Words(code, code)
-
-
 def rule_gloss(rule: str) -> Words:
     """What a rule leaves out, in words."""
     return RULES.get(rule) or Words(rule, rule)
@@ -162,8 +129,13 @@ def stage_name(stage: str) -> Words:
     return Words(f"{stage}: {gloss}", f"{stage}：{gloss.zh}") if gloss else Words(stage, stage)
 
 
-def model_name(model: str) -> Words:
-    """A model's or control's name as evaluate gives it, in words."""
+def question_title(kind: str, name: str) -> Words:
+    """What a kind of questions asks about; the name of their set where the kind has no words."""
+    return KINDS.get(kind) or Words(kind or name, kind or name)
+
+
+def model_name(model: str, released: str | None) -> Words:
+    """A model's or control's name as evaluate gives it, in words; `released`: the stage whose model is released."""
     names = {
         KNESER_NEY: Words("5-gram model (Kneser-Ney)", "五元模型（Kneser-Ney）"),
         XZ: Words("xz -9", "xz -9"),
@@ -173,4 +145,6 @@ def model_name(model: str) -> Words:
     stage, _, step = model.partition(":")
     if step:
         return Words(f"before training (step {step})", f"训练前（第 {step} 步）")
+    if released == "tune" and stage == "pretrain":
+        return Words("before tuning", "微调前")
     return names.get(model) or Words(f"the model ({stage})", f"本模型（{stage}）")

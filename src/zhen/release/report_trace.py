@@ -8,9 +8,9 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from zhen.formats.metrics import read_metrics
+from zhen.pages.languages import language
 from zhen.pages.parts import Code, Excerpt, Part, Text, Words, join
 from zhen.release.report_documents import kept_texts
-from zhen.release.report_names import language
 from zhen.release.summary import NEVER_ASKED, Run
 from zhen.tokenizer.load import load_tokenizer
 

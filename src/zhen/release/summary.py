@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 from zhen.console import amount
 from zhen.formats.metrics import read_metrics
 from zhen.formats.record import Record
+from zhen.pages.languages import language
 from zhen.pages.parts import Words, join
 from zhen.release.collect import MODEL_STAGES
-from zhen.release.report_names import KNESER_NEY, XZ, language, rule_gloss, unit_name
+from zhen.release.report_names import KNESER_NEY, XZ, rule_gloss, unit_name
 
 Value = float | int | str | bool | None
 
@@ -64,6 +65,11 @@ class Run(NamedTuple):
     def model(self) -> str | None:
         """The stage whose model is released."""
         return next((stage for stage in MODEL_STAGES if stage in self.records), None)
+
+    @property
+    def trained(self) -> str | None:
+        """The last stage that trained a model on text."""
+        return next((stage for stage in ("extend", "pretrain") if stage in self.records), None)
 
     def bits(self, model: str) -> dict[str, float]:
         """Language -> bits per byte of a model or reference on held-out documents."""

@@ -7,7 +7,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -33,6 +33,8 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The run's folder is `runs/<name>` unless `--out` says otherwise. Changes no key."""
     seed: Annotated[int, msgspec.Meta(ge=0)] = 1
     """Every stage's random choices are functions of it."""
+    tracker: Literal["trackio", "wandb"] | None = None
+    """Where the numbers of training go besides the run's folder. Changes no key."""
 
     def problems(self) -> Iterator[tuple[str, str, str]]:
         """(field, found, expected) for values that can't be used."""

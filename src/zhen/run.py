@@ -145,12 +145,22 @@ def select(planned: Sequence[Planned], names: Sequence[str]) -> list[Planned]:
 class Run:
     """A run folder while it is worked on: holds the lock, takes the stages, keeps the log and the links."""
 
-    def __init__(self, recipe: Recipe, folder: Path, *, command: list[str], workers: int, ray: str | None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        *,
+        command: list[str],
+        workers: int,
+        ray: str | None,
+        bell: str | None = None,
+    ) -> None:
         self.recipe = recipe
         self.folder = folder
         self._command = command
         self._workers = workers
         self._ray = ray
+        self._bell = bell
         self._stop = False
 
     def take(self, names: Sequence[str] = ()) -> dict[str, Record]:
@@ -270,6 +280,8 @@ class Run:
             stop_requested=lambda: self._stop,
             workers=self._workers,
             ray=self._ray,
+            tracker=self.recipe.run.tracker or os.environ.get("ZHEN_TRACKER") or None,
+            bell=self._bell,
         )
 
     def _link(self, item: Planned, folders: Mapping[str, Path]) -> None:

@@ -43,6 +43,9 @@ class Kept:
     def __init__(self) -> None:
         self.updates: list[Update] = []
 
+    def before(self, step: int, batch: Batch) -> None:
+        pass
+
     def after(self, update: Update) -> None:
         self.updates.append(update)
 

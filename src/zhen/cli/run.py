@@ -27,6 +27,10 @@ def command(
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="RUN", help="The run folder; runs/<name> by default.")] = None,
     ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Work on data on this Ray cluster.")] = None,
+    bell: Annotated[
+        str | None,
+        typer.Option(metavar="COMMAND", envvar="ZHEN_BELL", help="Run this on trouble in training."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Afterwards remove stages that the recipe lacks.")] = False,
 ) -> int:
@@ -52,6 +56,7 @@ def command(
         command=["zhen", *(word.encode("utf-8", "backslashreplace").decode() for word in sys.argv[1:])],
         workers=cores(),
         ray=ray,
+        bell=bell,
     )
     records = run.take(stages or [])
     if prune:

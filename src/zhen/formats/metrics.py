@@ -10,6 +10,11 @@ from typing import Any
 
 from zhen.errors import ZhenError
 
+METRICS = "metrics.jsonl"
+SAMPLES = "samples.jsonl"
+EVENTS = "events.jsonl"
+"""What a stage that trains writes as it goes on: numbers (this format), samples, what happened."""
+
 
 class MetricsFile:
     """Appends rows such as {"step": 10, "kind": "train", "loss": 3.2}. `offset` is its length in bytes."""

@@ -58,6 +58,10 @@ class Context:
     """Processes a data stage may use; results never depend on it."""
     ray: str | None = None
     """Address of a Ray cluster for the data engine, or None for in-process."""
+    tracker: str | None = None
+    """Where the numbers of training go besides the run's folder: "trackio" or "wandb"."""
+    bell: str | None = None
+    """Command line that is run on trouble in training, with the event as JSON on its standard input."""
     outputs: dict[str, tuple[Kind, Digest | None]] = field(default_factory=dict)
     inputs: dict[str, Input] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)

@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from zhen.console import amount
+from zhen.console import amount, size
+from zhen.errors import Interrupted, ZhenError
 from zhen.formats.files import write_text
-from zhen.formats.metrics import MetricsFile
+from zhen.formats.metrics import METRICS, SAMPLES, MetricsFile
 from zhen.formats.stage import Context
 from zhen.model.transformer import Transformer
+from zhen.train import groups
+from zhen.train.batch import Batch
+from zhen.train.events import Events
 from zhen.train.health import RateWatch
 from zhen.train.heldout import HeldOut
 from zhen.train.loop import Update
+from zhen.train.monitor import READING_SECONDS, SPARE_BYTES, HangWatch, read_machine
 from zhen.train.optimizer import Optimizer, trained
 from zhen.train.samples import sample_steps
 from zhen.train.settings import LoopSettings
 from zhen.train.steps import Steps
+from zhen.train.tracker import Tracker
 
-METRICS = "metrics.jsonl"
-SAMPLES = "samples.jsonl"
 TENSORBOARD = "tensorboard"
 
 MODEL = "model."
@@ -71,21 +78,34 @@ class Journal:
         self._recent: deque[Update] = deque(maxlen=_SHOWN)
         self._rate = RateWatch()
         self._dtype = getattr(torch, settings.dtype)
+        self._device = next(model.parameters()).device
+        self._events = Events(context)
+        self._hang = HangWatch(lambda step, seconds: self._events.tell("hang", step, seconds=round(seconds)))
+        self._read_at = -math.inf
+        self._saved_bytes = 0
+        self._disk_low = False
+        self._step = 0
+        self._tracker = self._open_tracker()
 
     def begin(self, step: int, state: Mapping[str, Any] | None) -> None:
         """Start at `step`: with the `state` of the training checkpoint read there, or anew with None."""
         path = self._context.folder / METRICS
         self._metrics = MetricsFile(path, metrics_length(path, step) if state else 0)
         self._board = SummaryWriter(str(self._context.folder / TENSORBOARD), purge_step=step + 1 if state else 0)
-        self._metrics.append(
-            {
-                "step": step,
-                "kind": "start",
-                "peak_flops": self._peak_flops,
-                "flops_per_token": self._flops_per_token,
-                "threads": torch.get_num_threads(),
-            }
+        self._step = step
+        self._row(
+            step,
+            "start",
+            peak_flops=self._peak_flops,
+            flops_per_token=self._flops_per_token,
+            threads=torch.get_num_threads(),
+            steps=self._settings.steps,
+            tokens_per_step=self._settings.tokens_per_step,
         )
+        self._events.tell("started", step)
+        self._events.publish()
+        self._read_machine(step)
+        self._hang.start()
         if state is None:
             self._measure_and_save(step)
         else:
@@ -93,12 +113,25 @@ class Journal:
             self._write_samples()
         self._show(step)
 
+    def before(self, step: int, batch: Batch) -> None:
+        """Look at the gradient of update `step` and at what the model makes of the batch, where it is due."""
+        if groups.due(step):
+            tokens = batch.tokens[:1, : groups.PROBE_TOKENS].to(self._device)
+            found = groups.look(self._model, tokens, self._dtype)
+            self._row(step, "groups", **found)
+            named = {f"{what}/{group}": value for what, part in found.items() for group, value in part.items()}
+            self._scalars(step, {name: value for name, value in named.items() if value is not None})
+
     def after(self, update: Update) -> None:
         """Take note of an update; measure, sample, save and stop where it is due."""
+        self._step = update.step
         self._recent.append(update)
         self._note(update)
         self._measure_and_save(update.step)
         self._watch_rate(update)
+        self._read_machine(update.step)
+        self._events.publish()
+        self._hang.beat(update.step)
         self._show(update.step)
         if self._context.stop_requested():
             if not self.due(update.step):  # else it has just been saved
@@ -107,12 +140,30 @@ class Journal:
             self._context.stop_here()
 
     def end(self) -> None:
-        """Wait for the last training checkpoint and close the files."""
+        """Wait for the last training checkpoint, tell how it ended, close the files. To be called in a `finally`."""
+        error = sys.exception()
         try:
             self._steps.wait()
+        except BaseException as failure:
+            error = failure
+            raise
         finally:
-            self._metrics.close()
-            self._board.close()
+            self._hang.end()
+            self._events.publish()
+            self._tell_end(error)
+            for closing in (self._events.close, self._metrics.close, self._board.close):
+                closing()
+            if self._tracker is not None:
+                self._tracker.finish()
+
+    def _tell_end(self, error: BaseException | None) -> None:
+        if error is None:
+            self._events.tell("finished", self._step)
+        elif isinstance(error, Interrupted | KeyboardInterrupt):
+            self._events.tell("stopped", self._step)
+        else:
+            found = error.text() if isinstance(error, ZhenError) else f"{type(error).__name__}: {error}"
+            self._events.tell("failed", self._step, found=found)
 
     def due(self, step: int) -> bool:
         """Whether the recipe saves a training checkpoint after `step`."""
@@ -120,28 +171,34 @@ class Journal:
 
     def _note(self, update: Update) -> None:
         rate = update.tokens / update.seconds
-        row = {
-            "step": update.step,
-            "kind": "train",
-            "tokens": update.step * self._settings.tokens_per_step,
+        numbers = {
             "loss": update.loss,
             "learning_rate": update.learning_rate,
             "gradient_norm": update.gradient_norm,
-            "seconds": round(update.seconds, 6),
             "tokens_per_second": round(rate, 1),
             "mfu": round(self._mfu(rate), 5),
         }
-        self._metrics.append(row)
-        for name in ("loss", "learning_rate", "gradient_norm", "tokens_per_second", "mfu"):
-            self._board.add_scalar(f"train/{name}", row[name], update.step)
+        tokens = update.step * self._settings.tokens_per_step
+        self._row(update.step, "train", tokens=tokens, seconds=round(update.seconds, 6), **numbers)
+        self._scalars(update.step, {f"train/{name}": value for name, value in numbers.items()})
+
+    def _row(self, step: int, kind: str, **values: Any) -> None:
+        """A row of the metrics file; `time` is the clock's, in seconds of the Unix epoch."""
+        self._metrics.append({"step": step, "kind": kind, "time": round(time.time(), 3), **values})
+
+    def _scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Numbers for TensorBoard, and the same for the tracker."""
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+        if self._tracker is not None:
+            self._tracker.log(values, step)
 
     def _measure_and_save(self, step: int) -> None:
         last = step == self._settings.steps
         if self._held_out and (step % self._settings.evaluate_every == 0 or last):
             self._bits = self._held_out.measure(self._model, self._dtype)
-            self._metrics.append({"step": step, "kind": "held-out", "bits_per_byte": self._bits})
-            for lang, value in self._bits.items():
-                self._board.add_scalar(f"held-out/bits_per_byte/{lang}", value, step)
+            self._row(step, "held-out", bits_per_byte=self._bits)
+            self._scalars(step, {f"held-out/bits_per_byte/{lang}": value for lang, value in self._bits.items()})
         if step in self._sample_steps:
             self._samples += self._sample(step)
             self._write_samples()
@@ -154,6 +211,8 @@ class Journal:
         tensors: dict[str, Tensor] = {MODEL + name: value for name, value in trained(self._model).items()}
         tensors |= {OPTIMIZER + name: value for name, value in self._optimizer.tensors().items()}
         self._steps.save(step, tensors, {"step": step, "samples": self._samples, "held_out": self._bits})
+        self._events.tell("checkpoint", step)
+        self._saved_bytes = sum(tensor.nbytes for tensor in tensors.values())
 
     def _write_samples(self) -> None:
         lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in self._samples)
@@ -168,6 +227,33 @@ class Journal:
                 f"step {update.step:,}: {amount(round(rate))} tokens/s, less than half of the {amount(round(best))} "
                 "seen before; the cores are busy with something else"
             )
+
+    def _read_machine(self, step: int) -> None:
+        """A reading of the machine, now and then; says when the disk is nearly full."""
+        if time.monotonic() - self._read_at < READING_SECONDS:
+            return
+        self._read_at = time.monotonic()
+        found = read_machine(self._context.folder, self._device)
+        self._row(step, "machine", **found)
+        self._scalars(step, {f"machine/{name}": value for name, value in found.items()})
+        low = found["disk_free"] < 2 * self._saved_bytes + SPARE_BYTES
+        if low and not self._disk_low:
+            self._context.event("disk-low", step=step, disk_free=found["disk_free"])
+            self._context.line.note(f"step {step:,}: the disk is nearly full, {size(found['disk_free'])} are free")
+        self._disk_low = low
+
+    def _open_tracker(self) -> Tracker | None:
+        """The tracker that the user named."""
+        if self._context.tracker is None:
+            return None
+        folder = self._context.folder.resolve()
+        return Tracker(
+            self._context.tracker,
+            project=folder.parents[1].name,
+            run=folder.name,
+            config=msgspec.to_builtins(self._context.sections),
+            note=self._context.line.note,
+        )
 
     def _show(self, step: int) -> None:
         facts = []

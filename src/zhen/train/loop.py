@@ -47,6 +47,9 @@ class Update(NamedTuple):
 class Watcher(Protocol):
     """What happens around the loop."""
 
+    def before(self, step: int, batch: Batch) -> None:
+        """The gradient of update `step` is complete, the weights are as before."""
+
     def after(self, update: Update) -> None:
         """Take note of an update; measure, save, stop where it is due."""
 
@@ -76,6 +79,7 @@ def train(
         rate = learning_rate(step)
         batch = batches(step)
         mean, tokens = accumulate(model, batch, micro_batch=micro_batch, dtype=dtype, loss=loss)
+        watcher.before(step + 1, batch)
         norm = clip_gradient(optimizer, gradient_clip)
         loss_value, norm_value = torch.stack([mean, norm]).tolist()
         require_finite(step + 1, loss_value, norm_value)

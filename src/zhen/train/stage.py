@@ -13,6 +13,7 @@ from zhen.checkpoint.load import load_model, save_model
 from zhen.console import amount
 from zhen.errors import ZhenError
 from zhen.formats.files import Digest, publish_folder, sha256_file, temporary_folder, write_json
+from zhen.formats.metrics import EVENTS, METRICS
 from zhen.formats.record import Input, key_of
 from zhen.formats.stage import Context, Figures
 from zhen.model.config import ModelConfig
@@ -22,7 +23,7 @@ from zhen.tokenizer.load import Tokenizer, load_tokenizer
 from zhen.train.batch import Batch
 from zhen.train.figures import last_word, run_figures
 from zhen.train.heldout import HeldOut, choose_documents, open_held_out
-from zhen.train.journal import METRICS, MODEL, OPTIMIZER, TENSORBOARD, Journal, saves
+from zhen.train.journal import MODEL, OPTIMIZER, TENSORBOARD, Journal, saves
 from zhen.train.kernel import same_bits
 from zhen.train.loop import train
 from zhen.train.optimizer import Optimizer, load_trained
@@ -264,5 +265,6 @@ def declare(context: Context, steps: Steps, folders: Iterable[str]) -> None:
             if f"{name}/{path.name}" not in known:
                 context.output(path, "result")
     context.output(METRICS, "log")
+    context.output(EVENTS, "log")
     for path in sorted((context.folder / TENSORBOARD).glob("*")):
         context.output(path, "log")

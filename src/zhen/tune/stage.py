@@ -12,6 +12,7 @@ import torch
 from zhen.checkpoint.load import load_model, save_model
 from zhen.errors import ManyErrors, ZhenError
 from zhen.formats.files import sha256_file, write_text
+from zhen.formats.metrics import METRICS
 from zhen.formats.record import Input, key_of
 from zhen.formats.stage import Context, Figures
 from zhen.infer.template import ChatTemplate, load_template
@@ -21,7 +22,7 @@ from zhen.model.transformer import Transformer
 from zhen.tokenizer.chat import CHATML, TURN_END, TURN_START
 from zhen.tokenizer.load import Tokenizer, load_tokenizer
 from zhen.train.batch import Batch
-from zhen.train.journal import METRICS, Journal
+from zhen.train.journal import Journal
 from zhen.train.kernel import same_bits
 from zhen.train.loop import Loss, train
 from zhen.train.optimizer import Optimizer

@@ -7,7 +7,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -15,68 +15,16 @@ from zhen.data.settings import DataSettings
 from zhen.errors import ManyErrors, ZhenError, did_you_mean, missing_extra
 from zhen.evaluate.settings import SAMPLEWEB, EvaluateSettings
 from zhen.formats.settings import KeyPath, Mistake, convert, line_of
-from zhen.model.config import PRESETS, ModelConfig, RopeScaling, from_config_json
+from zhen.model.config import PRESETS, ModelConfig, from_config_json
 from zhen.quantize.settings import QuantizeSettings
 from zhen.release.settings import ReleaseSettings
 from zhen.sampleweb.settings import SamplewebSettings
+from zhen.sections import AblateSettings, ModelSettings, RunSettings
 from zhen.shards.settings import ShardsSettings
 from zhen.tokenizer.settings import TokenizerSettings
 from zhen.train.settings import PretrainSettings
 from zhen.tune.settings import SAMPLEWEB as DIALOGUES
 from zhen.tune.settings import TuneSettings
-
-
-class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[run]`: what the run is called and where its randomness starts."""
-
-    name: str
-    """The run's folder is `runs/<name>` unless `--out` says otherwise. Changes no key."""
-    seed: Annotated[int, msgspec.Meta(ge=0)] = 1
-    """Every stage's random choices are functions of it."""
-    tracker: Literal["trackio", "wandb"] | None = None
-    """Where the numbers of training go besides the run's folder. Changes no key."""
-
-    def problems(self) -> Iterator[tuple[str, str, str]]:
-        """(field, found, expected) for values that can't be used."""
-        if not self.name or self.name in {".", ".."} or not set(self.name).isdisjoint("/\\\0"):
-            yield "name", f'"{self.name}"', "a folder's name"
-
-
-class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[model]`: a preset, fields of `config.json` over it, or a checkpoint to go on from."""
-
-    preset: str | None = None
-    """One of the named configurations of `zhen.model.config.PRESETS`."""
-    init: str | None = None
-    """Folder of a LLaMA-shaped checkpoint to go on from; its configuration and tokenizer are taken."""
-    hidden_size: int | None = None
-    """Width of the residual stream."""
-    intermediate_size: int | None = None
-    """Width of the feed-forward layer."""
-    num_hidden_layers: int | None = None
-    """Decoder layers."""
-    num_attention_heads: int | None = None
-    """Query heads."""
-    num_key_value_heads: int | None = None
-    """Key-value heads; equal to the query heads for MHA, 1 for MQA."""
-    head_dim: int | None = None
-    """Size of a head."""
-    vocab_size: int | None = None
-    """Rows of the embedding; the tokenizer's size when left out."""
-    max_position_embeddings: int | None = None
-    """Longest context, in tokens."""
-    rms_norm_eps: float | None = None
-    """Added to the mean square in RMSNorm."""
-    rope_theta: float | None = None
-    """Base of the rotary embedding."""
-    rope_scaling: RopeScaling | None = None
-    """Scaling of the rotary embedding, as in `config.json`."""
-    tie_word_embeddings: bool | None = None
-    """Whether the head is the embedding."""
-    initializer_range: float | None = None
-    """Standard deviation of the initial weights."""
-    norm_place: str | None = None
-    """`pre`, or `post` for ablations (never released)."""
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -93,6 +41,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     quantize: QuantizeSettings | None = None
     evaluate: EvaluateSettings = EvaluateSettings()
     release: ReleaseSettings = ReleaseSettings()
+    ablate: AblateSettings | None = None
 
 
 def load_recipe(path: Path, sets: Sequence[str] = (), data_folders: Sequence[str] = ()) -> Recipe:

@@ -179,7 +179,7 @@ class Run:
                 f'model.init = "{init}" is in this run\'s own folder, which this run changes',
                 hint="choose another folder for this run with --out",
             )
-        with FolderLock(self.folder), self._stop_on_interrupt():
+        with FolderLock(_shared(self.folder)), self._stop_on_interrupt():
             planned = plan(self.recipe, self.folder)
             selected = select(planned, names)
             for item in selected:
@@ -207,7 +207,9 @@ class Run:
 
         Raises ZhenError for a folder in use, and where a source is missing: what the recipe uses isn't known then.
         """
-        with FolderLock(self.folder):
+        if (self.folder / "stages").is_symlink():
+            raise ZhenError("shares its stages with other runs", expected="a run of its own", file=self.folder)
+        with FolderLock(_shared(self.folder)):
             planned = plan(self.recipe, self.folder)
             for item in planned:
                 if item.missing is not None:
@@ -326,6 +328,11 @@ class Run:
             yield
         finally:
             signal.signal(signal.SIGINT, previous)
+
+
+def _shared(folder: Path) -> Path:
+    """The folder whose lock guards a run: where several runs share their stages by a link, the one they are in."""
+    return (folder / "stages").resolve().parent
 
 
 def _refuse_other_folders(folder: Path) -> None:

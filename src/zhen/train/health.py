@@ -14,11 +14,15 @@ LONG_SECONDS = 20.0
 """How long the rate must stay below half of its best before it is said."""
 
 
+class Diverged(ZhenError):
+    """Training came to a loss or a gradient that is no number."""
+
+
 def require_finite(step: int, loss: float, gradient_norm: float) -> None:
-    """Raise ZhenError when the loss or the gradient of update `step` is infinite or not a number."""
+    """Raise Diverged when the loss or the gradient of update `step` is infinite or not a number."""
     for what, value in (("loss", loss), ("gradient norm", gradient_norm)):
         if not math.isfinite(value):
-            raise ZhenError(
+            raise Diverged(
                 f"the {what} is {value}",
                 expected="a finite number; the weights were not updated",
                 place=f"step {step:,}",

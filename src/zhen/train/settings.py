@@ -128,6 +128,9 @@ class PretrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     mixture: dict[str, Share] | None = None
     """Share of the tokens by source, adding up to 1. None: by the sources' sizes."""
 
+    seed: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    """Where fresh weights and the order of the sequences start. None: the run's seed."""
+
     max_epochs: Positive = 4.0
     """Most passes over a source; what it can't give is taken from the others. Up to 4 repeats cost little
     (Muennighoff et al. 2023, section 5)."""

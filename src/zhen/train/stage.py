@@ -124,7 +124,7 @@ def _order(context: Context, settings: PretrainSettings, sources: Mapping[str, S
         total=settings.steps * settings.sequences_per_step,
         max_epochs=settings.max_epochs,
     )
-    order = Order(quotas, seed=context.sections["run.seed"], sequence_length=settings.sequence_length)
+    order = Order(quotas, seed=_seed(context, settings), sequence_length=settings.sequence_length)
     context.output(ORDER, "result", write_json(context.folder / ORDER, order.summary()))
     for quota in quotas:
         if quota.actual < quota.planned:
@@ -169,8 +169,14 @@ def _model(context: Context, settings: PretrainSettings, tokenizer: Tokenizer) -
         )
     if init is None:
         model = Transformer(config)
-        initialise(model, context.sections["run.seed"])
+        initialise(model, _seed(context, settings))
     return model
+
+
+def _seed(context: Context, settings: PretrainSettings) -> int:
+    """Where this training's randomness starts: its own seed, or the run's."""
+    seed: int = context.sections["run.seed"]
+    return seed if settings.seed is None else settings.seed
 
 
 def _reshaped(model: Transformer, config: ModelConfig) -> Transformer:

@@ -1,0 +1,117 @@
+"""The page of an ablation: verdict, table, losses drawn, fits, every run; HTML in two languages, and Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zhen.ablate import words
+from zhen.ablate.results import ALL, PointResult, languages
+from zhen.formats.files import write_text
+from zhen.pages.charts import Line, line_chart
+from zhen.pages.page import html_page, markdown_page
+from zhen.pages.parts import Code, Part, Section, Table, Text, Verdict, Words
+
+if TYPE_CHECKING:
+    from zhen.ablate.run import Ablation
+
+HTML, MARKDOWN = "ablation.html", "ablation.md"
+
+
+def write_pages(ablation: Ablation, folder: Path) -> None:
+    """Write HTML and MARKDOWN."""
+    title = Words(f"{ablation.name}: what the choices make", f"{ablation.name}：各种选择的效果")
+    lead: list[Part] = [Verdict(state, text) for state, text in verdicts(ablation)]
+    sections = [
+        Section(heading, parts)
+        for heading, parts in (
+            (Words("Points", "设置"), list(_points(ablation))),
+            (Words("Losses", "损失"), list(_losses(ablation))),
+            (Words("Runs", "运行"), list(_runs(ablation))),
+            (Words("Again", "重做"), [Code(" ".join(ablation.command))]),
+        )
+        if parts
+    ]
+    footer = Words(
+        "Bits a byte are of held-out text; ± is the standard deviation over the seeds, and in differences the 95 % "
+        "interval, paired by seed, Student's t, for all comparisons of a language at once.",
+        "每字节比特数在留出文本上测得；± 是各种子间的标准差，差值的 ± 是 95 % 区间"
+        "（按种子配对的 t 检验，已按比较次数修正）。",
+    )
+    write_text(folder / HTML, html_page(title, lead, sections, footer))
+    write_text(folder / MARKDOWN, markdown_page(title, lead, sections, footer))
+
+
+def verdicts(ablation: Ablation) -> Iterator[tuple[bool | None, Words]]:
+    """The answers, and whether each is good: only a prediction can be wrong."""
+    if ablation.comparisons:
+        yield None, words.verdict(ablation.points, ablation.comparisons)
+    if ablation.mixture is not None:
+        yield ablation.mixture.confirmed, words.mixture_verdict(ablation.mixture)
+    if ablation.scaling is not None:
+        yield ablation.scaling.inside, words.scaling_verdict(ablation.scaling)
+
+
+def table_of(ablation: Ablation, whole: bool = True) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of the points; not `whole`: without a column for each language, for terminals."""
+    names, compared = languages(ablation.points)[: None if whole else 1], bool(ablation.comparisons)
+    beside = {each.point: each for each in ablation.comparisons if each.language == ALL}
+    rows = [words.row(point, names, beside.get(point.name), compared) for point in ablation.points]
+    return words.columns(names, compared), rows
+
+
+def _points(ablation: Ablation) -> Iterator[Part]:
+    yield Table(*table_of(ablation))
+    yield Table(
+        [Words("point", "设置"), Words("what it sets", "所设的值")],
+        [[point.name, words.changes(point.set) or "–"] for point in ablation.points],
+    )
+    for language in [name for name in languages(ablation.points) if name != ALL]:
+        told = [each for each in ablation.comparisons if each.language == language and each.difference is not None]
+        if told:
+            parts = [f"{each.point} {words.beside(each)}" for each in told]
+            yield Text(Words(f"{language} alone: {'; '.join(parts)}.", f"只看 {language}：{'；'.join(parts)}。"))
+
+
+def _losses(ablation: Ablation) -> Iterator[Part]:
+    """Losses over what differs: the first source's share, FLOPs, else one dot a run in the order of the points."""
+    points = [point for point in ablation.points if point.mean(ALL) is not None]
+    names = languages(points)
+    if not points:
+        return
+    if ablation.mixture is not None:
+        source = next(iter(ablation.mixture.shares))
+        at = {point.name: point.shares[source] * 100 for point in points}
+        x = Words(f"share of {source} in %", f"{source} 的份额（%）")
+    elif ablation.scaling is not None:
+        at = {point.name: point.flops for point in points}
+        x = Words("FLOPs", "计算量")
+    else:
+        at = {point.name: float(number) for number, point in enumerate(points, 1)}
+        x = Words("point", "设置")
+    lines = [_line(name, points, at, colour) for colour, name in enumerate(names)]
+    caption = Words("Held-out bits a byte, mean over the seeds.", "留出文本每字节比特数，各种子的平均。")
+    yield line_chart(lines, x=x, y=Words("bits a byte", "每字节比特"), caption=caption)
+
+
+def _line(language: str, points: Sequence[PointResult], at: dict[str, float], colour: int) -> Line:
+    found = sorted((at[point.name], mean) for point in points if (mean := point.mean(language)) is not None)
+    name = Words("mean of the languages", "各语言平均") if language == ALL else language
+    return Line(name, found, colour, dashed=language == ALL)
+
+
+def _runs(ablation: Ablation) -> Iterator[Part]:
+    names = languages(ablation.points)
+    rows = [
+        [
+            point.name,
+            str(each.seed),
+            *(f"{each.bits_per_byte[name]:.4f}" if name in each.bits_per_byte else "–" for name in names),
+            each.diverged or "",
+        ]
+        for point in ablation.points
+        for each in point.outcomes
+    ]
+    measured = [Words("bits a byte", "每字节比特") if name == ALL else Words(name, name) for name in names]
+    yield Table([Words("point", "设置"), Words("seed", "种子"), *measured, Words("diverged", "发散")], rows)

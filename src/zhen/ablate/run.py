@@ -1,0 +1,64 @@
+"""An ablation from its recipe to its result: take the points, compare, fit, confirm, write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from zhen.ablate.grid import Grid
+from zhen.ablate.mixture import MixtureFit, fit_mixture
+from zhen.ablate.page import write_pages
+from zhen.ablate.points import Source
+from zhen.ablate.results import Comparison, PointResult, compare, languages
+from zhen.ablate.scaling import ScalingFit, fit_scaling
+from zhen.formats.files import write_json
+
+RESULT = "ablation.json"
+CONFIRM = "confirm"
+"""The point trained on the mixture that the search chose."""
+
+
+class Ablation(msgspec.Struct, frozen=True, kw_only=True):
+    """What `ablation.json` holds."""
+
+    name: str
+    command: list[str]
+    seeds: list[int]
+    points: list[PointResult]
+    comparisons: list[Comparison]
+    mixture: MixtureFit | None = None
+    scaling: ScalingFit | None = None
+
+
+def run_ablation(source: Source, folder: Path, command: Sequence[str], workers: int) -> Ablation:
+    """Take all points and write `ablation.json`, `ablation.html` and `ablation.md` into `folder`.
+
+    What is done is not done again. Raises what a run raises; Interrupted after Ctrl-C.
+    """
+    settings, grid = source.settings, Grid(folder, list(command), workers)
+    points = grid.take(source.points())
+    mixture: MixtureFit | None = None
+    comparisons: list[Comparison] = []
+    if settings.mixture is not None:
+        mixture = fit_mixture(points, settings.mixture.least)
+        confirming = source.mixed(CONFIRM, mixture.shares)
+        confirmed = grid.take([confirming])
+        found = list(confirmed[0].values("all").values())
+        mixture = msgspec.structs.replace(mixture, shares=dict(confirming.shares), found=found)
+        points = [*points, *confirmed]
+    else:
+        comparisons = [each for language in languages(points) for each in compare(points, language)]
+    ablation = Ablation(
+        name=source.recipe.run.name,
+        command=list(command),
+        seeds=list(settings.seeds),
+        points=points,
+        comparisons=comparisons,
+        mixture=mixture,
+        scaling=fit_scaling(points) if settings.scaling else None,
+    )
+    write_json(folder / RESULT, msgspec.to_builtins(ablation))
+    write_pages(ablation, folder)
+    return ablation

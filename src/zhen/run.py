@@ -42,6 +42,8 @@ from zhen.formats.record import (
 from zhen.formats.stage import Context, Figures, Stage
 from zhen.recipe import Recipe, section, to_toml
 from zhen.stages import STAGES
+from zhen.train.bell import Bell
+from zhen.train.tracker import tracker_module
 
 OF_TEXT = ("data.scan", "data.decide", "data.write", "shards", "pretrain", "evaluate")
 """The stages that work on documents, or measure with them."""
@@ -161,17 +163,23 @@ class Run:
         self._workers = workers
         self._ray = ray
         self._bell = bell
+        self._tracker = recipe.run.tracker or os.environ.get("ZHEN_TRACKER") or None
         self._stop = False
 
     def take(self, names: Sequence[str] = ()) -> dict[str, Record]:
         """Run what is not done yet, in order; returns the records of the stages selected.
 
-        Raises ZhenError for a missing source, a tampered output, a folder in use; Interrupted after Ctrl-C.
+        Raises ZhenError for a missing source, a tampered output, a folder in use, a tracker or a bell that isn't there;
+        Interrupted after Ctrl-C.
         """
         if os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
             raise ZhenError(
                 "no stage of this recipe has work for more than one process", hint="run it without torchrun"
             )
+        if self._tracker is not None:
+            tracker_module(self._tracker)
+        if self._bell is not None:
+            Bell(self._bell)
         _refuse_other_folders(self.folder)
         init = section(self.recipe, "model.init")
         if init is not None and Path(init).resolve().is_relative_to(self.folder.resolve()):
@@ -282,7 +290,7 @@ class Run:
             stop_requested=lambda: self._stop,
             workers=self._workers,
             ray=self._ray,
-            tracker=self.recipe.run.tracker or os.environ.get("ZHEN_TRACKER") or None,
+            tracker=self._tracker,
             bell=self._bell,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -51,6 +52,7 @@ class Bell:
         try:
             started = subprocess.Popen(
                 self._words,
+                bufsize=0,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -61,5 +63,6 @@ class Bell:
         self._running.append(started)
         assert started.stdin is not None
         with contextlib.suppress(BrokenPipeError), started.stdin as pipe:
-            pipe.write(json.dumps(event, ensure_ascii=False).encode() + b"\n")  # far less than a pipe holds
+            os.set_blocking(pipe.fileno(), False)  # what a pipe can't hold is cut off
+            pipe.write(json.dumps(event, ensure_ascii=False).encode() + b"\n")
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from zhen.train.bell import Bell
 class Events:
     """Rows such as {"time": "2026-01-31T12:00:00+00:00", "kind": "checkpoint", "step": 500}.
 
-    What is put into the record by `Context.event` comes here, too, at the next `publish`. Any thread may call.
+    What is put into the record by `Context.event` comes here, too, at the next `publish`. Any thread may call. An event
+    that can't be written stops nothing.
     """
 
     def __init__(self, context: Context) -> None:
@@ -39,12 +41,13 @@ class Events:
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
+        with self._lock, suppress(OSError):
             self._file.close()
 
     def _write(self, row: dict[str, Any]) -> None:
         with self._lock:
-            self._file.append(row)
+            with suppress(OSError):
+                self._file.append(row)
             if self._bell is not None:
                 folder = self._context.folder.resolve()
                 self._bell.ring({"run": folder.parents[1].name, "stage": folder.name, **row})

@@ -102,15 +102,15 @@ class Journal:
             steps=self._settings.steps,
             tokens_per_step=self._settings.tokens_per_step,
         )
-        self._events.tell("started", step)
         self._events.publish()
+        self._events.tell("started", step)
         self._read_machine(step)
-        self._hang.start()
         if state is None:
             self._measure_and_save(step)
         else:
             self._samples, self._bits = list(state["samples"]), dict(state["held_out"])
             self._write_samples()
+        self._hang.start()
         self._show(step)
 
     def before(self, step: int, batch: Batch) -> None:

@@ -31,7 +31,7 @@ def read_machine(folder: Path, device: torch.device) -> dict[str, float | int]:
     `memory` (bytes in use by this process), `memory_available`, `disk_free` (of `folder`'s disk), `processes` (this one
     and those below it), `load` (processes that want a core, mean of a minute), `gpu_memory` (taken by torch).
     """
-    found: dict[str, float | int] = {"disk_free": shutil.disk_usage(folder).free, "load": os.getloadavg()[0]}
+    found: dict[str, float | int] = {"disk_free": shutil.disk_usage(folder).free, "load": round(os.getloadavg()[0], 2)}
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
         found["memory"] = pages * os.sysconf("SC_PAGE_SIZE")

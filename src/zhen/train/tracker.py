@@ -12,23 +12,28 @@ TRACKERS = ("trackio", "wandb")
 """Both have `init(project=, name=, config=, resume=)`, `log(values, step=)` and `finish()`."""
 
 
+def tracker_module(name: str) -> Any:
+    """The package of a tracker. Raises ZhenError for another name, or where it is not installed."""
+    if name not in TRACKERS:
+        raise ZhenError(f'no tracker "{name}"', expected=" or ".join(TRACKERS), place="run.tracker")
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ZhenError(
+            f'the tracker "{name}" is not installed',
+            place="run.tracker",
+            hint=f"pip install {name}; or leave it out: TensorBoard's files and metrics.jsonl are always written",
+        ) from error
+
+
 class Tracker:
     """One run of a tracker. Only making one raises: a tracker that fails later is let go, and training goes on."""
 
     def __init__(
         self, name: str, *, project: str, run: str, config: Mapping[str, Any], note: Callable[[str], None]
     ) -> None:
-        """`note` is told, once, why a tracker was let go. Raises ZhenError for another name or a missing package."""
-        if name not in TRACKERS:
-            raise ZhenError(f'no tracker "{name}"', expected=" or ".join(TRACKERS), place="run.tracker")
-        try:
-            self._module: Any = importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            raise ZhenError(
-                f'the tracker "{name}" is not installed',
-                place="run.tracker",
-                hint=f"pip install {name}; or leave it out: TensorBoard's files and metrics.jsonl are always written",
-            ) from error
+        """`note` is told, once, why a tracker was let go. Raises ZhenError as `tracker_module` does."""
+        self._module = tracker_module(name)
         self._name, self._note, self._gone = name, note, False
         self._try(lambda: self._module.init(project=project, name=run, config=dict(config), resume="allow"))
 

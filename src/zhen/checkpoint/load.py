@@ -15,12 +15,15 @@ import torch
 from zhen.checkpoint import names, strictjson
 from zhen.checkpoint.configs import config_of
 from zhen.checkpoint.fused import to_llama
+from zhen.checkpoint.kept import Kept, kept_packed, put_in
 from zhen.checkpoint.packing import whole_views
 from zhen.checkpoint.reader import open_checkpoint
 from zhen.checkpoint.safetensors import TensorInfo
+from zhen.checkpoint.stored import Checkpoint
 from zhen.checkpoint.views import View
 from zhen.checkpoint.writer import Tensor as Written
 from zhen.checkpoint.writer import write_sharded
+from zhen.console import say
 from zhen.errors import ZhenError, did_you_mean
 from zhen.formats.files import Digest, write_bytes, write_json
 from zhen.model.config import ModelConfig, to_config_json
@@ -50,16 +53,24 @@ _TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json", "special_tokens_map.jso
 
 
 def load_model(
-    folder: str | Path, dtype: torch.dtype | str | None = None, device: torch.device | str | None = None
+    folder: str | Path,
+    dtype: torch.dtype | str | None = None,
+    device: torch.device | str | None = None,
+    *,
+    packed: bool = False,
 ) -> Transformer:
     """The model in a checkpoint of the LLaMA architecture, in any format and naming scheme that is known.
 
     `dtype` None keeps the weights as stored (matrices of several formats come in the narrowest that holds them all).
-    No code that came with the weights runs. Raises ZhenError for another architecture, listing what differs, and
-    naming the first tensor that is missing, too many or misshapen.
+    `packed`: what is stored packed stays so where this machine can compute with it (`kept_packed`; otherwise it says
+    why not): for inference, in bfloat16. No code that came with the weights runs. Raises ZhenError for another
+    architecture, listing what differs, and naming the first tensor that is missing, too many or misshapen.
     """
     wanted = _torch_dtype(dtype)
-    config, found = open_llama(folder)
+    checkpoint, config, found = _opened(folder)
+    kept = kept_packed(checkpoint, wanted, device, config.tie_word_embeddings) if packed else Kept({})
+    if kept.why is not None:
+        say(f"weights stored in few bits are computed with unpacked: {kept.why}")
     # a product needs both sides in one format; norms are computed in float32 whatever they are stored in
     kinds = [_BY_STORED[view.dtype] for view in found.values() if len(view.shape) > 1]
     matrices = wanted or functools.reduce(torch.promote_types, kinds)
@@ -68,8 +79,10 @@ def load_model(
     state = {
         name: view_tensor(view).to(device=device, dtype=matrices if len(view.shape) > 1 else wanted)
         for name, view in found.items()
+        if name not in kept.items
     }
-    model.load_state_dict(state, assign=True)
+    put_in(model, checkpoint, kept)
+    model.load_state_dict(state, assign=True, strict=not kept.items)
     return model
 
 
@@ -77,6 +90,11 @@ def open_llama(folder: str | Path) -> tuple[ModelConfig, dict[str, View]]:
     """Configuration and tensors of a checkpoint, as `load_model` takes them: LLaMA's name -> view, in the order of the
     forward pass, complete and of the right shapes; nothing is read yet. Raises ZhenError as `load_model` does.
     """
+    _, config, found = _opened(folder)
+    return config, found
+
+
+def _opened(folder: str | Path) -> tuple[Checkpoint, ModelConfig, dict[str, View]]:
     checkpoint = open_checkpoint(folder)
     file = checkpoint.folder / "config.json"
     if checkpoint.config is None:
@@ -87,7 +105,7 @@ def open_llama(folder: str | Path) -> tuple[ModelConfig, dict[str, View]]:
     # an unknown naming is read as LLaMA's, whose error then names what is in the way
     scheme = "llama" if scheme == names.UNKNOWN else scheme
     config = config_of(checkpoint.config, scheme, file)
-    return config, _by_llama_name(checkpoint.folder, stored, scheme, config)
+    return checkpoint, config, _by_llama_name(checkpoint.folder, stored, scheme, config)
 
 
 def end_ids(folder: str | Path) -> frozenset[int]:

@@ -18,7 +18,7 @@ import pytest
 from zhen.cli.app import VERBS, run
 
 HEAVY = ("torch", "transformers", "daft", "pyarrow", "numba", "trafilatura", "sentencepiece", "ray", "altair")
-LIGHT = ("inspect", "rename", "convert", "release", "audit", "verify")
+LIGHT = ("inspect", "rename", "convert", "release", "audit", "verify", "watch")
 
 
 def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -117,6 +117,7 @@ def test_light_verbs_run_without_torch(light_python: Path, micro_run: Any, tmp_p
     release, run_folder = str(micro_run.folder / "release"), str(micro_run.folder)
     work = (
         ["verify", run_folder],
+        ["watch", run_folder, "--export", str(tmp_path / "page.html")],
         ["audit", release],
         ["rename", release, "--to", "yi", "--out", str(tmp_path / "yi")],
         ["convert", str(tmp_path / "yi"), "--to", "phi3", "--out", str(tmp_path / "fused")],

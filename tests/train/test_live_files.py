@@ -271,3 +271,23 @@ def test_a_hang_is_told_once_and_by_the_pace_of_the_run() -> None:
 
 def test_no_thread_is_left(finished: Any) -> None:
     assert [thread.name for thread in threading.enumerate() if thread.name == "hang-watch"] == []
+
+
+@pytest.mark.parametrize(
+    ("more", "found"),
+    [
+        (["--set", 'run.tracker="wandb"'], 'the tracker "wandb" is not installed'),
+        (["--bell", "no-such-program-anywhere"], "no program 'no-such-program-anywhere'"),
+    ],
+)
+def test_a_run_without_its_tracker_or_bell_ends_before_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], more: list[str], found: str
+) -> None:
+    from zhen.cli.app import run
+
+    monkeypatch.setenv("ZHEN_LAUNCHED", "1")
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    recipe = Path(__file__).resolve().parents[2] / "recipes" / "micro.toml"
+    assert run(["run", str(recipe), "--out", str(tmp_path / "run"), *more]) == 2
+    assert found in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -112,6 +112,18 @@ def test_how_it_ended_holds_until_it_goes_on(plant: Any, kind: str) -> None:
     assert only(watched)["state"] == "running"
 
 
+def test_what_the_run_says_of_a_stage_counts_too(plant: Any) -> None:
+    run = plant()
+    run.train(1, 5)
+    watched = Watched([run.run])
+    seen = []
+    for event in ("failed", "start"):
+        with (run.run / "log.jsonl").open("a") as file:
+            file.write(json.dumps({"event": event, "stage": "pretrain", "key": "0123abcd"}) + "\n")
+        seen.append(only(watched)["state"])
+    assert seen == ["failed", "running"]
+
+
 def test_silence_is_measured_by_the_pace_of_the_run(plant: Any) -> None:
     run = plant()
     run.train(1, 10, seconds=100.0)
@@ -152,6 +164,21 @@ def test_a_stage_is_found_when_it_begins_and_the_present_one_of_many(plant: Any)
     shutil.copytree(older, older.with_name("tune-11112222"))
     found = watched.since({}, 0)["runs"][0]["stages"]
     assert [each["folder"] for each in found] == ["pretrain-ffff0000", "tune-11112222"]
+
+
+def test_runs_that_share_their_stages_show_each_its_own(plant: Any, tmp_path: Path) -> None:
+    run = plant("grid")
+    run.train(1, 5)
+    for name, key in (("mha", "0123abcd"), ("gqa", "0123abcd"), ("mqa", None)):
+        point = run.run / "points" / name
+        point.mkdir(parents=True)
+        (point / "stages").symlink_to("../../stages")
+        rows = [("data.scan", "00000000"), *([("pretrain", key)] if key else [])]
+        log = [json.dumps({"event": "start", "stage": stage, "key": key}) + "\n" for stage, key in rows]
+        (point / "log.jsonl").write_text("".join(log))
+    watched = Watched(sorted((run.run / "points").iterdir()))
+    assert watched.title == "gqa, mha, mqa"
+    assert [len(each["stages"]) for each in watched.since({}, 0)["runs"]] == [1, 1, 0]
 
 
 def test_numbers_that_are_none_and_rows_that_are_odd_do_no_harm(plant: Any) -> None:

@@ -49,7 +49,7 @@ class Events:
             with suppress(OSError):
                 self._file.append(row)
             if self._bell is not None:
-                folder = self._context.folder.resolve()
+                folder = self._context.folder.absolute()
                 self._bell.ring({"run": folder.parents[1].name, "stage": folder.name, **row})
 
 

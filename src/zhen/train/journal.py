@@ -246,7 +246,7 @@ class Journal:
         """The tracker that the user named."""
         if self._context.tracker is None:
             return None
-        folder = self._context.folder.resolve()
+        folder = self._context.folder.absolute()
         return Tracker(
             self._context.tracker,
             project=folder.parents[1].name,

@@ -1,7 +1,7 @@
 // Charts of lines over steps as SVG, in the page's own colours; words come in pairs, English and Chinese.
 var ZhenChart = (function () {
   "use strict";
-  var SPACE = "http://www.w3.org/2000/svg", HEIGHT = 230, LEFT = 46, RIGHT = 8, TOP = 10, BOTTOM = 22;
+  var SPACE = "http://www.w3.org/2000/svg", TALL = 230, FLAT = 150, LEFT = 46, RIGHT = 8, TOP = 10, BOTTOM = 22;
   var NEAR = 7;  // pixels from which an event is told
 
   function element(name, attributes, inside) {
@@ -26,7 +26,7 @@ var ZhenChart = (function () {
   function short(value, digits) {  // 1234567 -> 1.23M
     var size = Math.abs(value), units = ["", "k", "M", "G", "T", "P", "E", "Z", "Y"], unit = 0;
     if (value === 0) { return "0"; }
-    if (size < 1e-3 || size >= 1e27) { return value.toExponential(1).replace("e-", "e−").replace("e+", "e"); }
+    if (size < 1e-4 || size >= 1e27) { return value.toExponential(1).replace("e-", "e−").replace("e+", "e"); }
     while (size >= 999.5 && unit < units.length - 1) { size /= 1000; value /= 1000; unit += 1; }
     return String(Number(value.toPrecision(digits || 3))) + units[unit];
   }
@@ -106,13 +106,14 @@ var ZhenChart = (function () {
   Chart.prototype.update = function (spec) {
     this.spec = spec;
     var width = Math.max(this.box.clientWidth, 200), from = spec.range[0], to = spec.range[1];
+    var HEIGHT = spec.flat ? FLAT : TALL;
     var around = bounds(spec, from), svg = draw("svg", { viewBox: "0 0 " + width + " " + HEIGHT, height: HEIGHT, role: "img" });
     this.node.hidden = !around;
     if (!around) { return; }
     var scale = spec.log ? Math.log : function (value) { return value; }, low = scale(around[0]), high = scale(around[1]);
     var x = function (at) { return LEFT + (width - LEFT - RIGHT) * (at - from) / (to - from || 1); };
     var y = function (value) { return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (scale(value) - low) / (high - low); };
-    this.x = x; this.width = width; this.svg = svg;
+    this.x = x; this.foot = HEIGHT - BOTTOM; this.width = width; this.svg = svg;
     (spec.log ? logTicks(around[0], around[1]) : ticks(around[0], around[1], 4)).forEach(function (at) {
       svg.append(draw("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(at), y2: y(at) }));
       svg.append(draw("text", { x: LEFT - 6, y: y(at) + 4, "text-anchor": "end" }, short(at)));
@@ -157,7 +158,7 @@ var ZhenChart = (function () {
     this.spec.events.forEach(function (event) {
       if (event.x < from || event.x > this.spec.range[1]) { return; }
       var at = x(event.x), small = event.level === "checkpoint";
-      var mark = draw("line", { class: "mark " + event.level, x1: at, x2: at, y1: small ? HEIGHT - BOTTOM - 5 : TOP, y2: HEIGHT - BOTTOM });
+      var mark = draw("line", { class: "mark " + event.level, x1: at, x2: at, y1: small ? this.foot - 5 : TOP, y2: this.foot });
       svg.append(mark);
       if (!small) { svg.append(draw("circle", { class: "tag " + event.level, cx: at, cy: TOP, r: 3.5 })); }
     }, this);

@@ -30,6 +30,7 @@ class RunFolder:
         self.stages: dict[Path, StageFiles] = {}
         self._log = Tail(folder / "log.jsonl")
         self._keys: dict[str, str] = {}
+        self._said: dict[str, str] = {}
         self._working = ""
 
     def refresh(self, now: float) -> None:
@@ -38,6 +39,7 @@ class RunFolder:
             stage, key = row.get("stage"), row.get("key")
             if isinstance(stage, str) and isinstance(key, str):
                 self._keys[stage] = key
+                self._said[stage] = str(row.get("event"))
                 self._working = stage if row.get("event") == "start" else ""
         with contextlib.suppress(OSError):  # a disk that went away: what was read stays
             self.stages = {at: self.stages.get(at) or StageFiles(name, at) for name, at in self._current()}
@@ -52,8 +54,9 @@ class RunFolder:
             identity = f"{number}/{at.name}"
             given = known.get(identity)
             found = {"id": identity, **stage.since(given if isinstance(given, dict) else {}, now)}
-            if gone and found["state"] in ("running", "silent"):
-                found["state"] = "gone"
+            if found["state"] in ("running", "silent"):
+                said = self._said.get(stage.name, "")
+                found["state"] = said if said in ("stopped", "failed") else "gone" if gone else found["state"]
             stages.append(found)
         return {"name": self.name, "working": self._working, "stages": stages}
 
@@ -66,9 +69,12 @@ class RunFolder:
             folders = [path.parent for path in self.folder.glob(f"stages/{name}-*/{METRICS}")]
             link = self.folder / name
             wanted = f"{name}-{self._keys[name]}" if name in self._keys else link.is_symlink() and os.readlink(link)
-            chosen = [path for path in folders if wanted and path.name == Path(wanted).name]
-            if newest := chosen or sorted(folders, key=lambda path: path.stat().st_mtime):
-                found.append((name, newest[-1]))
+            if wanted:
+                folders = [path for path in folders if path.name == Path(wanted).name]
+            elif self._keys:
+                folders = []  # of other runs that share the stages, or of another recipe
+            if folders:
+                found.append((name, max(folders, key=lambda path: path.stat().st_mtime)))
         return found
 
     def _owner_gone(self) -> bool:

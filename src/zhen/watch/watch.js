@@ -18,6 +18,8 @@
     spike: ["spike", "尖峰", "trouble"], skipped: ["skipped", "跳过", "trouble"], rewind: ["rewind", "回退", "trouble"],
     "non-finite": ["not finite", "非有限值", "trouble"], "disk-low": ["disk nearly full", "磁盘将满", "trouble"],
     "checkpoint-damaged": ["checkpoint damaged", "检查点损坏", "trouble"], capped: ["source used up", "来源用尽", "plain"],
+    cut: ["dialogues cut", "对话截短", "plain"], "too-long": ["dialogues too long", "对话过长", "plain"],
+    faulty: ["faulty records", "有误的记录", "plain"], "not-pairs": ["dialogues without a pair", "不成对的对话", "plain"],
     repeated: ["source repeated", "来源重复", "plain"] };
   var percent = function (value) { return short(value * 100) + " %"; };
   var bytes = function (value) { return short(value).replace(/([kMGTP]?)$/, " $1B"); };
@@ -195,6 +197,7 @@
         var spec = Object.assign({}, plot, { lines: series(plot, some, stages) });
         if (apart) {
           var word = [].concat(naming(some[0].slice(some[0].indexOf(".") + 1)));
+          spec.flat = true;
           spec.id += "-" + some[0].split(".")[1];
           spec.title = [plot.title[0] + ": " + word[0], plot.title[1] + "：" + word[word.length - 1]];
         }

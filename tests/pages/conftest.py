@@ -71,7 +71,11 @@ class Browser:
         self.call("Emulation.setEmulatedMedia", media=media, features=theme)
         self._events, self.requests, self.console = [], [], []
         self.call("Page.navigate", url=address)
-        while "Page.loadEventFired" not in self._events:
+        self.loaded()
+
+    def loaded(self, times: int = 1) -> None:
+        """Wait until what was opened has loaded so many times: more than once where it reloads itself."""
+        while self._events.count("Page.loadEventFired") < times:
             self._read()
 
     def run(self, script: str) -> Any:
@@ -88,6 +92,12 @@ class Browser:
         }})"""
         found = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         assert found["result"]["value"], condition
+
+    def fill(self, selector: str, text: str) -> None:
+        """Put a text into a field in place of what is there, and leave it."""
+        self.run(f"(field => (field.focus(), field.select()))(document.querySelector({json.dumps(selector)}))")
+        self.call("Input.insertText", text=text)
+        self.run("document.activeElement.blur()")
 
     def write(self, selector: str, text: str) -> None:
         """Type a text into an element, and press Enter."""

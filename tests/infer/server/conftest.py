@@ -21,7 +21,7 @@ import openai
 
 from zhen.checkpoint.load import save_model
 from zhen.infer.engine import Engine, load_engine
-from zhen.infer.requests import Event
+from zhen.infer.requests import Event, Request
 from zhen.infer.server.app import Service, api, gated, service
 from zhen.infer.server.asking import open_served
 from zhen.infer.server.gate import Bounds
@@ -70,6 +70,7 @@ class Held:
         self.permits = threading.Semaphore(0)
         self.cancelled: list[int] = []
         self.cancellation = threading.Event()
+        self.asked: list[Request] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -80,6 +81,14 @@ class Held:
     def release(self) -> None:
         self._open.set()
         self.permits.release(1000)
+
+    def submit(self, request: Request) -> int:
+        self.asked.append(request)
+        return self._engine.submit(request)
+
+    def prompt(self) -> str:
+        """The text of the last prompt."""
+        return self._engine.tokenizer.decode(list(self.asked[-1].prompt))
 
     def cancel(self, number: int) -> None:
         self.cancelled.append(number)
@@ -95,37 +104,52 @@ class Held:
 class Site:
     """A server in a thread."""
 
-    def __init__(self, serving: Service, engine: Held, server: Server, port: int) -> None:
-        self.serving, self.engine, self.server, self.port = serving, engine, server, port
+    def __init__(self, serving: Service, engine: Held, server: Server, port: int, thread: threading.Thread) -> None:
+        self.serving, self.engine, self.server, self.port, self.thread = serving, engine, server, port, thread
         self.base = f"http://127.0.0.1:{port}"
         self._client = openai.OpenAI(base_url=f"{self.base}/v1", api_key="none", max_retries=0)
+
+    def stopped(self) -> None:
+        """Wait until it has closed by itself."""
+        self.thread.join()
 
     def client(self) -> openai.OpenAI:
         return self._client
 
 
 @contextmanager
-def site(folder: Path, *, places: int = 64, page: bool = False, batch: int = 8, **bounds: Any) -> Iterator[Site]:
+def site(
+    folder: Path,
+    *,
+    places: int = 64,
+    page: bool = False,
+    batch: int = 8,
+    port: int = 0,
+    longest: int = CONTEXT,
+    **bounds: Any,
+) -> Iterator[Site]:
     """Serve a folder's model while the block runs."""
-    engine = Held(load_engine(folder, batch=batch))
+    inner = load_engine(folder, batch=batch)
+    inner.longest = longest
+    engine = Held(inner)
     serving = service(open_served(folder, engine, "tiny"), places, Bounds(**bounds))  # type: ignore[arg-type]
     app = api(serving)
     if page:
         from zhen.infer.server.page import mount
 
         app = mount(app, serving)
-    with socket.create_server(("127.0.0.1", 0), backlog=512) as listening:
+    with socket.create_server(("127.0.0.1", port), backlog=512) as listening:
         port = listening.getsockname()[1]
         server = Server(gated(app, serving), serving.worker, "127.0.0.1", port)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
-            running = Site(serving, engine, server, port)
+            running = Site(serving, engine, server, port, thread)
             yield running
         finally:
             running.client().close()
             engine.release()
-            server.should_exit = True
+            serving.worker.draining = server.should_exit = True
             thread.join()
             serving.worker.close()
 

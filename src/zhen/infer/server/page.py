@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
+import json
 import logging
-import time
 import warnings
 from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -16,12 +18,14 @@ from zhen.errors import ZhenError
 from zhen.infer.server.app import Service
 from zhen.infer.server.refusals import Refusal
 from zhen.infer.server.talk import Said, Talks, Wish
-from zhen.infer.server.words import NAMES, WORDS, preferred
+from zhen.infer.server.words import CLOSING, NAMES, WORDS
 
-KEPT = 50
-"""Chats that a browser keeps."""
-TITLE = 24
-"""Characters of a chat's first message that name it."""
+OPEN_PAGES = 1000
+"""Pages that can be open at a time, and answers given to them, before events wait for each other."""
+LOOK_SECONDS = 0.25
+"""Between two looks at whether the server closes."""
+ALIVE_SECONDS = 10.0
+"""Between two words to a page that has nothing else to be told: who is gone is found out by them."""
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "PingFang SC", "Noto Sans CJK SC", "Microsoft YaHei", "sans-serif"]
 MONO = ["ui-monospace", "Menlo", "Consolas", "monospace"]
 CSS = """
@@ -29,14 +33,12 @@ CSS = """
 footer { display: none !important; }
 #talk { height: calc(100dvh - 15rem) !important; min-height: 16rem; }
 #notes, #speed { opacity: .7; font-size: .85rem; }
+#closing { font-weight: 600; }
 @media (max-width: 500px) { .gradio-container { padding: .5rem !important; } }
 """
-TURN_DARK = "() => { document.body.classList.toggle('dark'); }"
+SCRIPT = Path(__file__).with_name("page.js")
 
 Turns = list[dict[str, str]]
-Store = dict[str, Any]
-EMPTY: Store = {"language": None, "current": None, "talks": []}
-"""What the browser keeps: talks are {id, title, turns, system}, the last used first."""
 
 
 def mount(app: FastAPI, serving: Service) -> FastAPI:
@@ -62,6 +64,7 @@ def mount(app: FastAPI, serving: Service) -> FastAPI:
             show_error=True,
             theme=theme,
             css=CSS,
+            head=f"<script>{_script()}</script>",
             enable_monitoring=False,
             mcp_server=False,
         )
@@ -69,35 +72,41 @@ def mount(app: FastAPI, serving: Service) -> FastAPI:
 
 
 class Page:
-    """The page's parts and what happens when they are used."""
+    """The page's parts and what happens when they are used.
+
+    Chats, the language and the theme are the browser's own affair (page.js): the server sees the turns of a question
+    and keeps none of them.
+    """
 
     def __init__(self, serving: Service) -> None:
-        self._served, self._talks = serving.served, Talks(serving)
-        self._places = serving.worker.places
+        self._served, self._worker, self._talks = serving.served, serving.worker, Talks(serving)
         talk = serving.served.conversation
         self._note = "" if talk.template else "one_turn" if talk.forms else "goes_on"
         with gr.Blocks(title=serving.served.name, analytics_enabled=False, fill_height=True) as self.blocks:
             self._lay_out()
             self._connect()
-        self.blocks.queue(default_concurrency_limit=None, max_size=4 * self._places, api_open=False)
+        self.blocks.max_threads = OPEN_PAGES
+        self.blocks.queue(default_concurrency_limit=None, max_size=4 * self._worker.places, api_open=False)
 
     def _lay_out(self) -> None:
         words, served = WORDS["en"], self._served
         chat, context = served.conversation.template is not None, served.engine.longest
         greedy = bool(served.conversation.forms) and not chat
-        self.store = gr.BrowserState(EMPTY, storage_key="zhen-chat", secret="kept in this browser")
         with gr.Sidebar(open=False):
             self.language = gr.Radio(list(NAMES), value="English", label=words["language"], elem_id="language")
             self.new = gr.Button(words["new"], elem_id="new")
             self.earlier = gr.Radio([], label=words["earlier"], elem_id="earlier")
             self.system = gr.Textbox("", label=words["system"], lines=2, visible=chat, elem_id="system")
-            with gr.Accordion(words["sampling"], open=False) as self.sampling:
+            with gr.Accordion(words["sampling"], open=False, elem_id="sampling") as self.sampling:
                 heat = 0.0 if greedy else served.defaults.get("temperature", 0.8)
-                self.temperature = gr.Slider(0, 2, heat, step=0.05, label=words["temperature"])
-                self.top_p = gr.Slider(0.05, 1, served.defaults.get("top_p", 0.95), step=0.05, label=words["top_p"])
+                top_p = served.defaults.get("top_p", 0.95)
+                self.temperature = gr.Slider(0, 2, heat, step=0.05, label=words["temperature"], elem_id="temperature")
+                self.top_p = gr.Slider(0.05, 1, top_p, step=0.05, label=words["top_p"], elem_id="top_p")
                 longest = min(512, context)
-                self.max_tokens = gr.Slider(1, context, longest, step=1, label=words["max_tokens"])
-                self.seed = gr.Number(None, precision=0, label=words["seed"])
+                self.max_tokens = gr.Slider(
+                    1, context, longest, step=1, label=words["max_tokens"], elem_id="max_tokens"
+                )
+                self.seed = gr.Number(None, precision=0, label=words["seed"], elem_id="seed")
             self.dark = gr.Button(words["dark"], elem_id="dark")
             self.forget = gr.Button(words["forget"], variant="stop", elem_id="forget")
         gr.Markdown(f"### {_plain(served.name)}")
@@ -106,6 +115,7 @@ class Page:
             buttons=["copy"], allow_file_downloads=False, layout="bubble",
         )  # fmt: skip
         self.speed = gr.Markdown("", elem_id="speed")
+        self.closing = gr.Markdown("", elem_id="closing")
         with gr.Row():
             self.ask = gr.Textbox(
                 placeholder="…", show_label=False, submit_btn=True, autofocus=True, scale=8,
@@ -117,29 +127,57 @@ class Page:
     def _connect(self) -> None:
         controls = [self.system, self.temperature, self.top_p, self.max_tokens, self.seed, self.language]
         shown = [self.ask, self.talk, self.speed, self.stop]
-        kept = (self._keep, [self.store, self.talk, self.system], [self.store, self.earlier])
         hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        texts = [self.language, self.new, self.earlier, self.system, self.sampling, self.temperature, self.top_p,
-                 self.max_tokens, self.seed, self.dark, self.forget, self.ask, self.stop, self.notes]  # fmt: skip
+        # first: see _watch
+        self.blocks.load(self._watch, None, self.closing, **hidden)
+        # before _send: listeners run one after the other, each to its end
+        self.ask.submit(None, [self.talk, self.system, self.ask], self.earlier, js="zhen.asked", **hidden)
         for event, call, inputs in (
             (self.ask.submit, self._send, [self.ask, self.talk]),
             (self.talk.retry, self._retry, [self.talk]),
             (self.talk.edit, self._edit, [self.talk]),
         ):
-            event(call, [*inputs, *controls], shown, **hidden).then(*kept, **hidden)
+            answer = event(call, [*inputs, *controls], shown, **hidden)
+            answer.then(None, [self.talk, self.system], self.earlier, js="zhen.keep", **hidden)
         self.stop.click(self._stop, None, None, queue=False, **hidden)
-        self.blocks.unload(self._stop)
-        self.new.click(self._begin, [self.store], [self.store, self.talk, self.earlier, self.speed], **hidden)
-        opened = [self.store, self.talk, self.system, self.speed]
-        self.talk.clear(self._begin, [self.store], [self.store, self.talk, self.earlier, self.speed], **hidden)
-        self.earlier.input(self._open, [self.store, self.earlier], opened, **hidden)
-        self.forget.click(
-            lambda store: (EMPTY | {"language": store["language"]}, [], gr.Radio([], value=None), ""),
-            [self.store], [self.store, self.talk, self.earlier, self.speed], **hidden,
-        )  # fmt: skip
-        self.dark.click(None, js=TURN_DARK, api_visibility="private")
-        self.language.input(self._speak, [self.language, self.store], [self.store, *texts], **hidden)
-        self.blocks.load(self._load, [self.store], [self.talk, self.system, *texts], **hidden)
+        self._connect_browser(hidden)
+
+    def _connect_browser(self, hidden: dict[str, Any]) -> None:
+        """What happens in the browser alone; before a chat is left its answer is ended."""
+        texts = [self.language, self.new, self.earlier, self.system, self.sampling, self.temperature, self.top_p,
+                 self.max_tokens, self.seed, self.dark, self.forget, self.ask, self.stop, self.notes]  # fmt: skip
+        kept, shown = [self.talk, self.system], [self.talk, self.system, self.earlier, self.speed, self.stop]
+        for event, inputs, script in (
+            (self.new.click, kept, "zhen.begin"),
+            (self.talk.clear, kept, "zhen.begin"),
+            (self.earlier.input, [*kept, self.earlier], "zhen.open"),
+            (self.forget.click, None, "zhen.forget"),
+        ):
+            event(self._leave, None, None, **hidden).then(None, inputs, shown, js=script, **hidden)
+        self.dark.click(None, js="zhen.dark", **hidden)
+        self.language.input(None, self.language, texts, js="zhen.speak", **hidden)
+        self.blocks.load(None, None, [self.talk, *texts], js=f"() => zhen.load({self._note!r})", **hidden)
+        self.closing.change(None, self.closing, None, js="zhen.back", **hidden)
+
+    async def _watch(self, request: gr.Request) -> AsyncGenerator[Any, None]:
+        """Lasts as long as the page is open, and says when the server closes.
+
+        Gradio ends the stream that a page gets its answers by when no event is under way. One that is asked for just
+        then is answered to nobody: this event, which is always under way, keeps the stream.
+        """
+        quiet = 0.0
+        try:
+            while not self._worker.draining:
+                await asyncio.sleep(LOOK_SECONDS)
+                quiet += LOOK_SECONDS
+                if quiet >= ALIVE_SECONDS:
+                    quiet = 0.0
+                    yield gr.skip()
+            yield CLOSING
+            while self._worker.held:
+                await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            self._talks.stop(str(request.session_hash))
 
     async def _send(
         self, text: str, turns: Sequence[Any], request: gr.Request, *rest: Any
@@ -173,6 +211,7 @@ class Page:
         system, temperature, top_p, max_tokens, seed, language = rest
         words = WORDS[NAMES[language]]
         wish = Wish(system or "", temperature, top_p, int(max_tokens), None if seed is None else int(seed))
+        await self._talks.leave(str(request.session_hash))
         busy = gr.Button(words["stop"], visible=True)
         yield "", turns, "", busy
         said: Said | None = None
@@ -188,65 +227,22 @@ class Page:
         else:
             yield gr.skip(), gr.skip(), gr.skip(), gr.Button(visible=False)
 
+    async def _leave(self, request: gr.Request) -> None:
+        await self._talks.leave(str(request.session_hash))
+
     def _stop(self, request: gr.Request) -> None:
         self._talks.stop(str(request.session_hash))
-
-    def _keep(self, store: Store, turns: Sequence[Any], system: str) -> tuple[Any, Any]:
-        """The store with the chat as it is now, first in its list."""
-        if not turns:
-            return store, gr.skip()
-        current = store.get("current") or str(time.time_ns())
-        said = _turns(turns)
-        talk = {"id": current, "title": said[0]["content"].strip()[:TITLE] or "…", "turns": said, "system": system}
-        talks = [talk, *(each for each in store["talks"] if each["id"] != current)][:KEPT]
-        store = {**store, "current": current, "talks": talks}
-        return store, _choices(store)
-
-    def _begin(self, store: Store) -> tuple[Any, ...]:
-        store = {**store, "current": None}
-        return store, [], _choices(store), ""
-
-    def _open(self, store: Store, wanted: str) -> tuple[Any, ...]:
-        found = _current({**store, "current": wanted})
-        return {**store, "current": wanted}, found["turns"], found["system"], ""
-
-    def _load(self, store: Store | None, request: gr.Request) -> tuple[Any, ...]:
-        """What the browser kept; its own language where none was chosen."""
-        store = EMPTY | (store or {})
-        language = store["language"] or preferred(request.headers.get("accept-language") or "")
-        found = _current(store)
-        return found["turns"], found["system"], *self._texts(language, store)
-
-    def _speak(self, name: str, store: Store) -> tuple[Any, ...]:
-        store = EMPTY | (store or {}) | {"language": NAMES[name]}
-        return store, *self._texts(NAMES[name], store)
-
-    def _texts(self, language: str, store: Store) -> list[Any]:
-        words = WORDS[language]
-        name = next(name for name, code in NAMES.items() if code == language)
-        return [
-            gr.Radio(label=words["language"], value=name), gr.Button(words["new"]), _choices(store, words["earlier"]),
-            gr.Textbox(label=words["system"]), gr.Accordion(label=words["sampling"]),
-            gr.Slider(label=words["temperature"]), gr.Slider(label=words["top_p"]),
-            gr.Slider(label=words["max_tokens"]), gr.Number(label=words["seed"]), gr.Button(words["dark"]),
-            gr.Button(words["forget"]), gr.Textbox(placeholder=words["ask"]), gr.Button(words["stop"]),
-            self._notes(language),
-        ]  # fmt: skip
 
     def _notes(self, language: str) -> str:
         words = WORDS[language]
         return " ".join(words[name] for name in (self._note, "private") if name)
 
 
-def _choices(store: Store, label: str | None = None) -> Any:
-    choices = [(talk["title"], talk["id"]) for talk in store["talks"]]
-    more: dict[str, Any] = {"label": label} if label else {}
-    return gr.Radio(choices=choices, value=store.get("current"), **more)
-
-
-def _current(store: Store) -> dict[str, Any]:
-    none: dict[str, Any] = {"turns": [], "system": ""}
-    return next((talk for talk in store["talks"] if talk["id"] == store.get("current")), none)
+def _script() -> str:
+    """page.js with the words it needs."""
+    return (
+        SCRIPT.read_text(encoding="utf-8").replace('"WORDS"', json.dumps(WORDS)).replace('"NAMES"', json.dumps(NAMES))
+    )
 
 
 def _turns(shown: Sequence[Any]) -> Turns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -57,6 +58,16 @@ class Talks:
         job = self._jobs.get(session)
         if job:
             self._serving.worker.cancel(job)
+
+    async def leave(self, session: str) -> None:
+        """Stop the answer of a session and wait until its last words are on their way to the page."""
+        job = self._jobs.get(session)
+        if job is None:
+            return
+        self._serving.worker.cancel(job)
+        while self._jobs.get(session) is job:
+            await asyncio.sleep(SHOWN_SECONDS)
+        await asyncio.sleep(SHOWN_SECONDS)
 
     async def answer(self, session: str, turns: Sequence[dict[str, str]], wish: Wish) -> AsyncGenerator[Said, None]:
         """The answer to turns that end with the user's. Raises Refusal or ZhenError as the API refuses."""

@@ -50,7 +50,8 @@ WORDS = {
 NAMES = {"English": "en", "中文": "zh"}
 """As the page's switch calls the languages."""
 
-
-def preferred(header: str) -> str:
-    """The language that a browser asks for by its Accept-Language header."""
-    return "zh" if header.strip().lower().startswith("zh") else "en"
+CLOSING = (
+    "The server is closing: running answers still come, new questions don't. Your chats stay in this browser. "
+    "服务器正在关闭：正在生成的回答会继续完成，不再接受新的提问。您的对话仍保存在这个浏览器里。"
+)
+"""Told to all open pages, whatever their language."""

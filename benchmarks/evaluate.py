@@ -16,7 +16,7 @@ from pathlib import Path
 
 from zhen.console import out, table
 from zhen.evaluate.harness.bench import Bench
-from zhen.evaluate.harness.items import Item
+from zhen.evaluate.items import Item
 from zhen.evaluate.harness.model import EngineLM
 from zhen.evaluate.harness.own import task_of
 from zhen.evaluate.harness.task import parts_of

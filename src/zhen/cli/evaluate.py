@@ -29,7 +29,11 @@ def command(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="So many items of each task, spread evenly.")] = None,
     shots: Annotated[int | None, typer.Option(min=0, help="Examples, instead of each task's own number.")] = None,
-    shot_seed: Annotated[int, typer.Option(help="Of the choice of examples.")] = 1234,
+    shot_seed: Annotated[int, typer.Option(help="Of the choice of examples, and of keys in long texts.")] = 1234,
+    lengths: Annotated[
+        str | None,
+        typer.Option(help="Tokens of long texts, with commas.", show_default="up to the longest context"),
+    ] = None,
     bos: Annotated[Literal["none", "add"], typer.Option(help="A start token before every prompt?")] = "none",
     template: Annotated[bool, typer.Option("--template", help="Put prompts in the chat template.")] = False,
     dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16; by default as for `generate`.")] = None,
@@ -39,7 +43,10 @@ def command(
         bool, typer.Option("--skip-missing", help="Leave out tasks whose files are not there.")
     ] = False,
     shards: Annotated[
-        Path | None, typer.Option(help="A run's shards, in which questions are looked for.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="A run's shards, in which questions are looked for.", show_default="those of a checkpoint's own run"
+        ),
     ] = None,
     reproduce: Annotated[
         Path | None, typer.Option(help="Make this result again and compare item by item.", show_default=False)
@@ -75,16 +82,17 @@ def command(
         return evaluated.show_differences(before, load_result(folder), as_json=as_json, again=True)
     if not checkpoints or not tasks:
         raise ZhenError("no checkpoint or no --tasks", expected="both", hint="zhen evaluate --help")
-    folder_of_data = data or Path(os.environ.get(DATA, ""))
-    if not (data or os.environ.get(DATA)):
-        raise ZhenError("no folder of benchmark files", expected=f"--data FOLDER or {DATA}", hint="docs/benchmarks.md")
     from zhen.evaluate.harness.own import expand, suites
+    from zhen.evaluate.settings import LONG_CONTEXT
 
     names = [name.strip() for name in tasks.split(",") if name.strip()]
+    folder_of_data = str(data or os.environ.get(DATA, ""))
+    if not folder_of_data and not set(names) <= set(LONG_CONTEXT):
+        raise ZhenError("no folder of benchmark files", expected=f"--data FOLDER or {DATA}", hint="docs/benchmarks.md")
     options = Options(
         tasks=expand(names),
         suites=[name for name in names if name in suites()],
-        data=str(folder_of_data.resolve()),
+        data=str(Path(folder_of_data).resolve()) if folder_of_data else "",
         limit=limit,
         shots=shots,
         shot_seed=shot_seed,
@@ -92,8 +100,19 @@ def command(
         template=template,
         dtype=dtype,
         batch=batch,
+        shards=str(shards.resolve()) if shards else None,
+        lengths=_numbers(lengths) if lengths else None,
     )
-    return evaluated.show(load_result(_evaluate(checkpoints, options, out, skip_missing, shards)), as_json)
+    return evaluated.show(load_result(_evaluate(checkpoints, options, out, skip_missing)), as_json)
+
+
+def _numbers(text: str) -> list[int]:
+    from zhen.errors import ZhenError
+
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() for word in words):
+        raise ZhenError(f"--lengths {text}", expected="numbers of tokens with commas, as in 512,1024,2048")
+    return [int(word) for word in words]
 
 
 def _needs_harness() -> None:
@@ -112,9 +131,7 @@ def _with_data(options: Options, data: Path) -> Options:
     return msgspec.structs.replace(options, data=str(data.resolve()))
 
 
-def _evaluate(
-    checkpoints: list[Path], options: Options, out: Path | None, skip_missing: bool, shards: Path | None = None
-) -> Path:
+def _evaluate(checkpoints: list[Path], options: Options, out: Path | None, skip_missing: bool) -> Path:
     from zhen.console import Line, say
     from zhen.evaluate.harness.evaluation import evaluate_checkpoints
     from zhen.evaluate.harness.result_page import write_page
@@ -128,7 +145,6 @@ def _evaluate(
             out,
             words,
             skip_missing,
-            shards,
             lambda done, total, facts: line.update(done, total, "requests" if total else "tokens", facts),
         )
     finally:

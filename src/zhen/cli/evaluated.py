@@ -9,6 +9,10 @@ from zhen.console import out, say, table
 from zhen.errors import ANSWER_IS_NO, DONE
 from zhen.evaluate.harness.differences import differences, effects
 from zhen.evaluate.harness.result import ITEMS, Loaded
+from zhen.evaluate.items import NATS, figure
+from zhen.evaluate.longcontext.grid import CHOICE, EXACT
+
+METRICS = (CHOICE, EXACT)
 
 
 def show(loaded: Loaded, as_json: bool) -> int:
@@ -21,11 +25,11 @@ def show(loaded: Loaded, as_json: bool) -> int:
     rows = []
     for name, model in result.models.items():
         for task, row in model.results.items():
-            macro = percent(row["macro"]) if row["parts"] else ""
-            chance = "" if row["chance"] is None else percent(row["chance"])
+            macro = figure(row["macro"], row["metric"], 1) if row["parts"] else ""
+            chance = "" if row["chance"] is None else figure(row["chance"], row["metric"], 1)
             cells = [
                 task,
-                with_error(row),
+                with_error(row, row["metric"]),
                 macro,
                 chance,
                 str(result.tasks[task].shots),
@@ -43,16 +47,48 @@ def show(loaded: Loaded, as_json: bool) -> int:
         ]
         out.print()
         out.print(table(columns, pairs))
-    for task, row in next(iter(result.models.values())).results.items():
-        if row["truncated"]:
-            counted = f"{row['truncated']:,} of {row['n']:,} prompts"
-            say(f"{task}: {counted} are longer than the model's context and lost their beginning")
-        if "in_training" in row:
-            rest = f"; of the others {with_error(row['unseen'])}" if row["unseen"] else ""
-            say(f"{task}: the training text has {row['in_training']:,} of {row['n']:,} questions{rest}")
+    for name, model in result.models.items():
+        for task, row in model.results.items():
+            _show_long(name if several else "", task, row)
+            _tell(f"{name}: {task}" if several else task, row)
     if result.skipped:
         say(f"left out, no files: {', '.join(result.skipped)}")
     return DONE
+
+
+def _tell(task: str, row: dict[str, Any]) -> None:
+    """What must be known beside a score."""
+    if row["truncated"]:
+        counted = f"{row['truncated']:,} of {row['n']:,} prompts"
+        say(f"{task}: {counted} are longer than the model's context and lost their beginning")
+    if "in_training" in row:
+        rest = f"; of the others {with_error(row['unseen'], row['metric'])}" if row["unseen"] else ""
+        say(f"{task}: the training text has {row['in_training']:,} of {row['n']:,} questions{rest}")
+
+
+def _show_long(model: str, task: str, row: dict[str, Any]) -> None:
+    """A grid by length and depth, and a loss by position, as tables."""
+    heading = f"{model} {task}".strip()
+    for lang in dict.fromkeys(cell["lang"] for cell in row.get("grid", [])):
+        cells = {(cell["tokens"], cell["depth"]): cell for cell in row["grid"] if cell["lang"] == lang}
+        lengths = list(dict.fromkeys(length for length, _ in cells))
+        depths = [depth for length, depth in cells if length == lengths[0] and depth is not None]
+        lines = [
+            ["all" if depth is None else f"{depth} %"]
+            + [" / ".join(figure(cells[length, depth][metric], metric, 0) for metric in METRICS) for length in lengths]
+            for depth in (*depths, None)
+        ]
+        out.print()
+        out.print(
+            table([f"{heading} {lang}: {' / '.join(METRICS)}, %", *(f"{each:,} tokens" for each in lengths)], lines)
+        )
+    if "positions" in row:
+        found = [
+            (cell["lang"], f"{cell['first']:,} to {cell['last']:,}", with_error(cell, NATS), f"{cell['n']:,}")
+            for cell in row["positions"]
+        ]
+        out.print()
+        out.print(table([heading, "tokens before", "nats", "documents"], found))
 
 
 def show_differences(a: Loaded, b: Loaded, *, as_json: bool, again: bool = False) -> int:
@@ -65,7 +101,9 @@ def show_differences(a: Loaded, b: Loaded, *, as_json: bool, again: bool = False
         print_json({"same": same, **told})
         return DONE if same else ANSWER_IS_NO
     if found:
-        out.print(table(("differs", "task", "how"), [(each.cause, each.task or "all", each.text) for each in found]))
+        several = max(len(each.result.models) for each in (a, b)) > 1
+        lines = [[each.model or "all"] * several + [each.cause, each.task or "all", each.text] for each in found]
+        out.print(table(["model"] * several + ["differs", "task", "how"], lines))
         out.print()
     rows = [
         (each.model, each.task, f"{each.items:,}", f"{each.changed:,}", f"{each.scores:,}", f"{each.largest:.2g}")
@@ -76,19 +114,18 @@ def show_differences(a: Loaded, b: Loaded, *, as_json: bool, again: bool = False
     return DONE if same else ANSWER_IS_NO
 
 
-def percent(share: float) -> str:
-    """`63.2`."""
-    return f"{100 * share:.1f}"
-
-
-def with_error(row: dict[str, Any]) -> str:
+def with_error(row: dict[str, Any], metric: str) -> str:
     """`63.2 ± 0.4`, the standard error behind."""
-    return percent(row["score"]) + ("" if row["stderr"] is None else f" ± {100 * row['stderr']:.1f}")
+    return figure(row["score"], metric, 1) + _error(row, metric)
 
 
 def _points(row: dict[str, Any]) -> str:
-    error = "" if row["stderr"] is None else f" ± {100 * row['stderr']:.1f}"
-    return f"{100 * row['difference']:+.1f}{error}"
+    sign = "+" if row["difference"] > 0 else ""
+    return sign + figure(row["difference"], row["metric"], 1) + _error(row, row["metric"])
+
+
+def _error(row: dict[str, Any], metric: str) -> str:
+    return "" if row["stderr"] is None else f" ± {figure(row['stderr'], metric, 1)}"
 
 
 def _p(value: float | None) -> str:

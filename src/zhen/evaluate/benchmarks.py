@@ -22,7 +22,7 @@ from zhen.formats.stage import Figures
 
 if TYPE_CHECKING:
     from zhen.evaluate.harness.bench import Bench
-    from zhen.evaluate.harness.items import Item
+    from zhen.evaluate.items import Item
 
 Rows = dict[str, Any]
 
@@ -48,14 +48,8 @@ def benchmark_inputs(settings: EvaluateSettings) -> list[Input]:
     data = _folder(settings)
     if names and not data.is_dir():
         raise ZhenError("no such folder of benchmark files", file=data, hint="evaluate.data names it")
-    paths = {
-        path for bench in open_benchmarks(settings).values() for part in bench.parts.values() for path in part.files
-    }
-    inputs = []
-    for path in sorted(paths):
-        digest = sha256_file(path)
-        inputs.append(Input(str(path.relative_to(data)), digest.bytes, digest.sha256))
-    return inputs
+    files = {name: path for bench in open_benchmarks(settings).values() for name, path in bench.inputs(data).items()}
+    return [Input(name, *sha256_file(path)) for name, path in sorted(files.items())]
 
 
 def _folder(settings: EvaluateSettings) -> Path:
@@ -67,7 +61,7 @@ def put_to_models(
 ) -> tuple[dict[str, dict[str, str]], Rows, Figures]:
     """Files of items by model and task, what stands in `results.json`, the figures (the last model's without name)."""
     from zhen.evaluate.harness.in_training import questions_found
-    from zhen.evaluate.harness.items import Item, beside_training, summary
+    from zhen.evaluate.items import Item, beside_training, summary
 
     texts = training_texts(work.context.after["shards"], work.tokenizer, lambda tokens: None)
     seen = questions_found(benches, texts)

@@ -12,7 +12,7 @@ import numpy as np
 from zhen.evaluate.held_out import HELD_OUT
 from zhen.evaluate.questions import ASKED, Group, Question
 from zhen.formats.ngrams import LEAST, SIZE, Table, Tokens, contains, runs, tokens, without_labels, words
-from zhen.formats.record import Figure
+from zhen.formats.record import RECORD, Figure, read_record
 from zhen.formats.shard import open_shards
 from zhen.formats.stage import Figures
 from zhen.tokenizer.load import Tokenizer
@@ -70,6 +70,22 @@ def training_texts(shards: Path, tokenizer: Tokenizer, progress: Callable[[int],
             for number, (ids, _) in enumerate(shard.documents(), start=1):
                 yield f"{folder.name}/{shard.path.stem}, document {number}", tokenizer.decode(ids.tolist())
                 progress(ids.size)
+
+
+def shards_of(checkpoint: Path) -> Path | None:
+    """The shards that a run's checkpoint was trained from, by the records of the stages that led to it; None where
+    that is not known: no run's, or its shards are gone."""
+    place = checkpoint.resolve()
+    waiting = [folder for folder in (place, place.parent) if (folder / RECORD).is_file()]
+    while waiting:
+        folder = waiting.pop()
+        if folder.name.startswith("shards-"):
+            return folder
+        record = read_record(folder)
+        if record is not None:
+            others = [folder.parent / f"{name}-{key[:8]}" for name, key in record.after.items()]
+            waiting += [other for other in others if (other / RECORD).is_file()]
+    return None
 
 
 def found_rows(groups: Sequence[Group], found: Mapping[str, Sequence[Found]]) -> Iterator[Row]:

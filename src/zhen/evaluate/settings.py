@@ -18,6 +18,10 @@ BENCHMARKS = (
     *("lambada", "bbh", "bbh_direct", "gsm8k", "math", "humaneval", "mbpp"),
 )
 """The tasks of `zhen evaluate`."""
+LONG_CONTEXT = ("passkey", "needles", "loss-by-position")
+"""The tasks on long texts: those that `--data` has, or held-out documents."""
+SHORTEST = 32
+"""Tokens of the shortest length of long texts."""
 DIALOGUE = "dialogue"
 """The task that puts the questions of the other tasks as turns of a chat."""
 MODELS = ("pretrain:0", "pretrain", "tune", "quantize")
@@ -33,13 +37,17 @@ class EvaluateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     tasks: list[str] = msgspec.field(default_factory=lambda: list(TASKS))
     """`bits-per-byte` on held-out documents, beside xz -9 and a Kneser-Ney model; `samples` of greedy text;
     `sampleweb`: the questions that come with the built-in web; a JSONL file of questions, `./mine.jsonl`; `dialogue`:
-    all these questions again, as turns of a chat; or a benchmark, `mmlu`, with other shots than its own as `mmlu@0`."""
+    all these questions again, as turns of a chat; `passkey`, `needles`, `loss-by-position` on long held-out documents;
+    or a benchmark, `mmlu`, with other shots than its own as `mmlu@0`."""
 
     data: str | None = None
     """Folder of the benchmarks' files."""
 
     limit: Count | None = None
-    """Items of each benchmark, spread evenly over its subjects. None: all."""
+    """Items of each benchmark, spread evenly over its subjects, and of each task on long texts. None: all."""
+
+    lengths: list[Count] | None = None
+    """Tokens of long texts. None: an eighth, a quarter, a half and the whole of the longest context of the models."""
 
     stride: Count | None = None
     """Tokens by which the window over a long document moves on. None: half the model's context length, so that every
@@ -60,7 +68,10 @@ class EvaluateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     def problems(self) -> Iterator[tuple[str, str, str]]:
         """(field, found, expected) for values that can't be used."""
-        for field, values, known in (("of", self.of, MODELS), ("tasks", self.tasks, (*TASKS, SAMPLEWEB, DIALOGUE))):
+        for field, values, known in (
+            ("of", self.of, MODELS),
+            ("tasks", self.tasks, (*TASKS, *LONG_CONTEXT, SAMPLEWEB, DIALOGUE)),
+        ):
             more = ", a .jsonl file or a benchmark" if field == "tasks" else ""
             expected = " or ".join(f'"{name}"' for name in known) + more
             others = {*question_files(values), *benchmark_tasks(values)} if field == "tasks" else set()
@@ -73,8 +84,16 @@ class EvaluateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             yield "data", "nothing", f"the folder of the files of `{benchmark_tasks(self.tasks)[0]}`"
         if DIALOGUE in self.tasks and not (SAMPLEWEB in self.tasks or question_files(self.tasks)):
             yield "tasks", f'"{DIALOGUE}" without questions', f'"{SAMPLEWEB}" or a .jsonl file beside it'
+        if self.lengths is not None and (usable := lengths_problem(self.lengths)):
+            yield "lengths", str(self.lengths), usable
         if not self.tasks:
             yield "tasks", "an empty list", " or ".join(f'"{name}"' for name in TASKS)
+
+
+def lengths_problem(lengths: Sequence[int]) -> str | None:
+    """What lengths of long texts should be, where they are not."""
+    usable = lengths and lengths[0] >= SHORTEST and list(lengths) == sorted(set(lengths))
+    return None if usable else f"{SHORTEST} tokens or more, each once, in order"
 
 
 def question_files(tasks: Sequence[str]) -> list[str]:

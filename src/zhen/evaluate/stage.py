@@ -11,11 +11,12 @@ from typing import Any
 from zhen.errors import ZhenError
 from zhen.evaluate import bits_per_byte as bpb
 from zhen.evaluate import results as report
-from zhen.evaluate.asking import Asking, ask
+from zhen.evaluate.asking import Asking, Files, ask
 from zhen.evaluate.benchmarks import benchmark_inputs, open_benchmarks, put_to_models
-from zhen.evaluate.dialogue import Talking
+from zhen.evaluate.dialogue import Talking, talkers
 from zhen.evaluate.dialogue import sentence as dialogue_sentence
 from zhen.evaluate.held_out import Group, read_groups
+from zhen.evaluate.longcontext.stage import open_long_tasks, put_long_tasks
 from zhen.evaluate.questions import form_figures, read_tasks, task_files
 from zhen.evaluate.samples import Sample, greedy_samples
 from zhen.evaluate.settings import DIALOGUE, TASKS, EvaluateSettings, question_files
@@ -61,11 +62,12 @@ def evaluate(context: Context) -> Figures:
     asking = Asking(work, tasks) if tasks else None
     talking = Talking(work, tasks) if DIALOGUE in settings.tasks else None
     benches = open_benchmarks(settings)
+    long_tasks = open_long_tasks(work, models)
     # questions are also given to the reference and to the commonest answer, and looked up in the training text
     work.total = documents * (len(models) * len(document_tasks) + (BITS in settings.tasks))
     work.total += asking.total * (len(models) + 3) if asking else 0
-    work.total += len(talking.asked) * len(models) if talking else 0
-    work.total += sum(bench.total for bench in benches.values()) * len(models)
+    work.total += len(talking.asked) * len(talkers(models)) if talking else 0
+    work.total += sum(bench.total for bench in (*benches.values(), *long_tasks.values())) * len(models)
     engines: dict[str, LoadedEngine] = {
         name: cache(partial(load_engine, folder, dtype="float32")) for name, folder in models.items()
     }
@@ -73,23 +75,18 @@ def evaluate(context: Context) -> Figures:
     sentences = [f"{documents:,} held-out documents{_margins(figures)}"] if groups else []
     if asking is not None:
         files, more, of_questions, sentence = ask(asking, engines)
-        for name, some in files.items():
-            results["items"].setdefault(name, {}).update(some)
-        results |= more
-        figures |= of_questions
-        figures |= form_figures(asking.tasks)
+        figures |= _add(results, files, more, of_questions) | form_figures(asking.tasks)
         sentences.insert(0, sentence)
     if talking is not None:
         of_dialogue, word = _talk(talking, engines, results)
         figures |= of_dialogue
         sentences.append(word)
     if benches:
-        files, more, of_benchmarks = put_to_models(work, benches, engines)
-        for name, some in files.items():
-            results["items"].setdefault(name, {}).update(some)
-        results |= more
-        figures |= of_benchmarks
-        sentences.append(f"{sum(bench.total for bench in benches.values()):,} items of {', '.join(benches)}")
+        figures |= _add(results, *put_to_models(work, benches, engines))
+    if long_tasks:
+        figures |= _add(results, *put_long_tasks(work, long_tasks, engines))
+    if put := [*benches.values(), *long_tasks.values()]:
+        sentences.append(f"{sum(each.total for each in put):,} items of {', '.join((*benches, *long_tasks))}")
     context.output("results.json", "result", write_json(context.folder / "results.json", results))
     context.output("timings.json", "log", write_json(context.folder / "timings.json", work.timings))
     shutil.rmtree(context.folder / PARTS, ignore_errors=True)
@@ -108,11 +105,19 @@ def evaluate_inputs(sections: Mapping[str, Any]) -> list[Input]:
     return found + benchmark_inputs(settings)
 
 
+def _add(results: dict[str, Any], files: Files, more: Mapping[str, Any], figures: Figures) -> Figures:
+    """Add what some tasks gave to `results`; returns their figures."""
+    for name, some in files.items():
+        results["items"].setdefault(name, {}).update(some)
+    results |= more
+    return figures
+
+
 def _talk(talking: Talking, engines: dict[str, LoadedEngine], results: dict[str, Any]) -> tuple[Figures, str]:
     """The task `dialogue`; adds to `results`."""
-    _, rows, figures = talking.ask(engines)
+    replies, rows, figures = talking.ask(engines)
     results[DIALOGUE] = rows
-    for name in engines:
+    for name in replies:
         results["items"].setdefault(name, {})[DIALOGUE] = items_file(name, DIALOGUE)
     return figures, dialogue_sentence(figures)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from zhen.evaluate.harness.evaluation import evaluate_checkpoints
 from zhen.evaluate.harness.result import Options, load_result
 from zhen.evaluate.harness.task import parts_of, stem
 from zhen.evaluate.harness.tasks import TASKS
+from zhen.evaluate.in_training import shards_of
+from zhen.formats.record import Record, this_host, utc_now, write_record
 from zhen.formats.shard import write_shard
 from zhen.tokenizer.load import load_tokenizer
 
@@ -31,8 +34,8 @@ def test_planted_questions_are_found(checkpoint: Path, benchmarks: Path, tmp_pat
     longest = sorted((doc["question"] for doc in items), key=len)[-2:]
     texts = ["Nothing of it here, only bread.", *(f"We asked: {text.upper()} And went home." for text in longest)]
     shards = shards_with(tmp_path / "shards", checkpoint, texts)
-    options = Options(tasks=["mmlu@0"], data=str(benchmarks))
-    folder = evaluate_checkpoints([checkpoint], options, tmp_path / "out", shards=shards)
+    options = Options(tasks=["mmlu@0"], data=str(benchmarks), shards=str(shards))
+    folder = evaluate_checkpoints([checkpoint], options, tmp_path / "out")
     ((name, model),) = load_result(folder).result.models.items()
     row = model.results["mmlu"]
     assert (row["in_training"], row["n"], row["unseen"]["n"]) == (2, 12, 10)
@@ -42,6 +45,40 @@ def test_planted_questions_are_found(checkpoint: Path, benchmarks: Path, tmp_pat
         if items[item.id + 6 * (item.part == "virology")]["question"] not in longest
     ]
     assert row["unseen"]["score"] == pytest.approx(sum(others) / 10)
+
+
+def stage(folder: Path, name: str, key: str, after: dict[str, str]) -> Path:
+    """A finished stage of a run, with nothing in it."""
+    place = folder / "stages" / f"{name}-{key[:8]}"
+    place.mkdir(parents=True)
+    record = Record(
+        stage=name, version=1, key=key, sections={}, after=after, inputs=[], outputs=[], command=[], versions={},
+        host=this_host(), started=utc_now(), seconds=0.0, resumed=0, figures={},
+    )  # fmt: skip
+    write_record(place, record)
+    return place
+
+
+def test_the_shards_of_a_checkpoint_are_known_by_its_runs_records(
+    checkpoint: Path, other_model: Path, benchmarks: Path, tmp_path: Path
+) -> None:
+    run, keys = tmp_path / "run", {name: name[0] * 64 for name in ("shards", "pretrain", "release")}
+    items = [doc for part in parts_of(TASKS["mmlu"], benchmarks) for doc in part.test]
+    asked = max((doc["question"] for doc in items), key=len)
+    shards = stage(run, "shards", keys["shards"], {})
+    shards_with(shards, checkpoint, [f"They asked: {asked}"])
+    pretrain = stage(run, "pretrain", keys["pretrain"], {"shards": keys["shards"]})
+    trained = shutil.copytree(checkpoint, pretrain / "checkpoint")
+    released = stage(run, "release", keys["release"], {"pretrain": keys["pretrain"]})
+    shutil.copytree(checkpoint, released, dirs_exist_ok=True)
+    (run / "release").symlink_to(released)
+    assert shards_of(trained) == shards_of(run / "release") == shards
+    assert shards_of(checkpoint) is None
+    options = Options(tasks=["mmlu@0"], data=str(benchmarks))
+    loaded = load_result(evaluate_checkpoints([trained, other_model], options, tmp_path / "out"))
+    rows = [model.results["mmlu"] for model in loaded.result.models.values()]
+    # nothing is known of the text of the other
+    assert [row.get("in_training") for row in rows] == [1, None]
 
 
 @pytest.mark.parametrize(

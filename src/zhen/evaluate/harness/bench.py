@@ -16,9 +16,9 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from zhen.evaluate.harness.files import Doc, Part
-from zhen.evaluate.harness.items import Item, digest, item_name, metric_name
 from zhen.evaluate.harness.model import Seen
 from zhen.evaluate.harness.task import Config, Task, spread, stem
+from zhen.evaluate.items import Item, digest, item_name, metric_name
 from zhen.evaluate.questions import Question
 
 SHOT_SEED = 1234
@@ -63,6 +63,11 @@ class Bench:
     def total(self) -> int:
         """Items that are asked."""
         return sum(self.counts.values())
+
+    def inputs(self, data: Path) -> dict[str, Path]:
+        """The files that its items come from, by their names below the folder `data`."""
+        paths = sorted({path for part in self.parts.values() for path in part.files})
+        return {str(path.relative_to(data)): path for path in paths}
 
     def how(self) -> dict[str, Any]:
         """The settings that decide what is asked and how it is scored, as text by field."""

@@ -6,11 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from zhen.evaluate.harness.bench import PROMPT_FIELDS, TARGET_FIELDS
-from zhen.evaluate.harness.items import Item
 from zhen.evaluate.harness.result import HowAsked, Loaded, Measured
-
-CAUSES = ("data", "items", "prompt", "template", "shots", "choice of shots", "order of shots", "normalisation")
-"""Those of a task. Those of a model and its machine: weights, tokenizer, BOS, context, arithmetic, versions."""
+from zhen.evaluate.items import Item
+from zhen.evaluate.settings import LONG_CONTEXT
 
 SETTINGS = "settings: "
 
@@ -19,9 +17,13 @@ class Difference(NamedTuple):
     """One thing that is not the same."""
 
     cause: str
+    """Of a task: data, items, prompt, shots, choice of shots, order of shots, normalisation; of a model and machine:
+    models, weights, tokenizer, BOS, template, context, arithmetic, versions."""
     task: str
     """Empty where it concerns all tasks."""
     text: str
+    model: str = ""
+    """Its name in the first result; empty where it concerns all models."""
 
 
 class Effect(NamedTuple):
@@ -41,26 +43,52 @@ class Effect(NamedTuple):
 
 
 def differences(a: Loaded, b: Loaded) -> list[Difference]:
-    """What differs between the first models of two results, causes first in the order of a look at them."""
-    first, second = (next(iter(each.result.models)) for each in (a, b))
+    """What differs between two results, causes first in the order of a look at them; of each model that has one of
+    the other result beside it."""
+    pairs = _pairs(a, b)
+    found = [list(_of_pair(a, b, first, second)) for first, second in pairs]
+    rows = list(dict.fromkeys(each for some in found for each in some))
+    told: list[Difference] = []
+    for row in rows:
+        having = [first for (first, _), some in zip(pairs, found, strict=True) if row in some]
+        told += [row] if len(having) == len(pairs) else [row._replace(model=name) for name in having]
+    for one, other, which in ((a, b, "first"), (b, a, "second")):
+        told += [
+            Difference("items", task, f"only in the {which}")
+            for task in one.result.tasks
+            if task not in other.result.tasks
+        ]
+        alone = [name for name in one.result.models if name not in {pair[which == "second"] for pair in pairs}]
+        told += [Difference("models", "", f"only in the {which}", name) for name in alone]
+    return told
+
+
+def _pairs(a: Loaded, b: Loaded) -> list[tuple[str, str]]:
+    """Models side by side: those of one name, the others in their order."""
+    same = [name for name in a.result.models if name in b.result.models]
+    rest = [[name for name in each.result.models if name not in same] for each in (a, b)]
+    order = list(a.result.models)
+    return sorted([*zip(same, same, strict=True), *zip(*rest, strict=False)], key=lambda pair: order.index(pair[0]))
+
+
+def _of_pair(a: Loaded, b: Loaded, first: str, second: str) -> Iterator[Difference]:
     found = list(_of_models(a.result.models[first], b.result.models[second], a, b))
+    causes = {each.cause for each in found}
     for task, how in a.result.tasks.items():
-        if task not in b.result.tasks:
-            found.append(Difference("items", task, "only in the first"))
-            continue
-        pairs = [_by_name(each, name, task) for each, name in ((a, first), (b, second))]
-        found += _of_task(task, how, b.result.tasks[task], *pairs)
-    if any(each.cause == "template" for each in found):
-        # the template explains other text
-        found = [each for each in found if each.cause != "prompt" or each.text.startswith(SETTINGS)]
-    found += [Difference("items", task, "only in the second") for task in b.result.tasks if task not in a.result.tasks]
-    return found
+        if task in b.result.tasks:
+            mine, its = _by_name(a, first, task), _by_name(b, second, task)
+            found += _of_task(task, how, b.result.tasks[task], mine, its)
+    for each in found:
+        # a template explains other text; a tokenizer does where texts are as long as so many tokens
+        explained = "template" in causes or ("tokenizer" in causes and each.task in LONG_CONTEXT)
+        if each.cause != "prompt" or each.text.startswith(SETTINGS) or not explained:
+            yield each
 
 
 def effects(a: Loaded, b: Loaded) -> list[Effect]:
     """What became of the items of each task that both results have, model by model in their order."""
     rows = []
-    for first, second in zip(a.result.models, b.result.models, strict=False):
+    for first, second in _pairs(a, b):
         for task, how in a.result.tasks.items():
             mine, its = _by_name(a, first, task), _by_name(b, second, task)
             pairs = [(mine[name], its[name]) for name in mine if name in its]
@@ -128,6 +156,8 @@ def _of_task(
     if len(mine) != len(its) or len(pairs) < len(mine):
         yield Difference("items", task, f"{len(mine):,} | {len(its):,} items, {len(pairs):,} in both")
     changed = [name for name in PROMPT_FIELDS if a.settings.get(name) != b.settings.get(name)]
+    others = {*a.settings, *b.settings} - {*PROMPT_FIELDS, *TARGET_FIELDS}
+    changed += sorted(name for name in others if a.settings.get(name) != b.settings.get(name))
     if changed:
         yield Difference("prompt", task, f"{SETTINGS}{', '.join(changed)}")
     elif a.shots == b.shots and (count := sum(_asks_otherwise(x, y) for x, y in pairs)):

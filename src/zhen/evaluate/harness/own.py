@@ -13,6 +13,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from zhen.errors import ZhenError
 from zhen.evaluate.harness.task import Task
 from zhen.evaluate.harness.tasks import TASKS, task_named
+from zhen.evaluate.settings import LONG_CONTEXT
 
 SUITES = "suites.json"
 
@@ -50,7 +51,8 @@ def expand(names: Sequence[str]) -> list[str]:
     for name in names:
         found += [f"{entry.task}@{entry.shots}" for entry in known[name].tasks] if name in known else [name]
     for name in found:
-        task_of(name)
+        if name not in LONG_CONTEXT:
+            task_of(name)
     bare = [name.partition("@")[0] for name in found]
     if len(set(bare)) < len(bare):
         raise ZhenError(f"tasks {', '.join(found)}", expected="each task once")

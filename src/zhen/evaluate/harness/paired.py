@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from zhen.evaluate.accuracy import DECIMALS, clustered_error
-from zhen.evaluate.harness.items import Item
+from zhen.evaluate.items import Item
 
 
 def paired_rows(items: Mapping[str, Sequence[Item]], scores: Mapping[str, str]) -> Iterator[dict[str, Any]]:

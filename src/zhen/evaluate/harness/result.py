@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from zhen.errors import ZhenError
-from zhen.evaluate.harness.items import Item
+from zhen.evaluate.items import Item
 from zhen.formats.files import Digest, write_bytes
 from zhen.formats.record import Host
 
@@ -31,11 +31,15 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     shots: int | None = None
     """None: each task's own number."""
     shot_seed: int = 1234
-    """Of the choice of examples; the harness's own."""
+    """Of the choice of examples, the harness's own; and of the keys of long texts."""
     bos: Bos = "none"
     template: bool = False
     dtype: str | None = None
     batch: int = 32
+    shards: str | None = None
+    """A run's, in which questions are looked for. None: those of each checkpoint's own run, where it has one."""
+    lengths: list[int] | None = None
+    """Tokens of long texts. None: up to the longest context of the models."""
 
 
 class HowAsked(msgspec.Struct, frozen=True, kw_only=True):

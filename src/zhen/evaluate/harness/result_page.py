@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from zhen.evaluate.harness.items import Item
 from zhen.evaluate.harness.own import suites
 from zhen.evaluate.harness.result import Loaded, load_result
+from zhen.evaluate.items import NATS, Item, figure
+from zhen.evaluate.longcontext.pictures import long_context
+from zhen.evaluate.settings import LONG_CONTEXT
 from zhen.formats.files import write_text
 from zhen.pages.page import html_page
 from zhen.pages.parts import Code, Fold, Part, Score, Scores, Section, Table, Text, Words
@@ -33,6 +35,7 @@ def write_page(folder: Path) -> Path:
         Section(heading, parts)
         for heading, parts in (
             (Words("Scores", "得分"), list(_scores(loaded))),
+            (Words("Long context", "长文本"), list(long_context(_results(loaded)))),
             (Words("Table", "总表"), list(_table(loaded))),
             (Words("Pairs", "两两比较"), list(_pairs(loaded))),
             (Words("In the training text", "在训练文本中"), list(_in_training(loaded))),
@@ -58,8 +61,14 @@ def _lead(loaded: Loaded) -> Words:
     )
 
 
+def _results(loaded: Loaded) -> dict[str, dict[str, dict[str, Any]]]:
+    return {name: model.results for name, model in loaded.result.models.items()}
+
+
 def _scores(loaded: Loaded) -> Iterator[Part]:
     for task, how in loaded.result.tasks.items():
+        if how.score == NATS:
+            continue
         rows = [(name, model.results[task]) for name, model in loaded.result.models.items()]
         first = rows[0][1]
         bars = [Score(name, row["score"], row["stderr"], _text(row), at % 6) for at, (name, row) in enumerate(rows)]
@@ -75,7 +84,7 @@ def _table(loaded: Loaded) -> Iterator[Part]:
         Words("model", "模型"),
         Words("task", "任务"),
         Words("metric", "指标"),
-        Words("score, %", "得分（%）"),
+        Words("score, % or nats", "得分（% 或奈特）"),
         Words("standard error", "标准误"),
         Words("mean of subjects, %", "科目平均（%）"),
         Words("items", "题数"),
@@ -87,9 +96,9 @@ def _table(loaded: Loaded) -> Iterator[Part]:
             name,
             task,
             metric,
-            f"{100 * value['score']:.2f}",
-            "–" if value["stderr"] is None else f"{100 * value['stderr']:.2f}",
-            f"{100 * row['macro']:.2f}" if row["parts"] and metric == row["metric"] else "–",
+            figure(value["score"], metric),
+            "–" if value["stderr"] is None else figure(value["stderr"], metric),
+            figure(row["macro"], metric) if row["parts"] and metric == row["metric"] else "–",
             f"{value['n']:,}",
             f"{row['truncated']:,}",
             f"{row['seconds']:.1f}",
@@ -127,8 +136,9 @@ def _pairs(loaded: Loaded) -> Iterator[Part]:
         return
     yield Text(
         Words(
-            "Differences on the same items, in points, with the standard error of the difference; p is two-sided.",
-            "同一批题目上的差值（百分点）及其标准误；p 为双侧。",
+            "Differences on the same items, in points (a loss: nats), with the standard error of the difference; p is "
+            "two-sided.",
+            "同一批题目上的差值（百分点；损失为奈特）及其标准误；p 为双侧。",
         )
     )
     columns = [
@@ -143,8 +153,8 @@ def _pairs(loaded: Loaded) -> Iterator[Part]:
         (
             row["task"],
             f"{row['second']} − {row['first']}",
-            f"{100 * row['difference']:+.2f}",
-            "–" if row["stderr"] is None else f"{100 * row['stderr']:.2f}",
+            f"{'+' if row['difference'] > 0 else ''}{figure(row['difference'], row['metric'])}",
+            "–" if row["stderr"] is None else figure(row["stderr"], row["metric"]),
             "–" if row["p"] is None else f"{row['p']:.4f}",
             f"{row['n']:,}",
         )
@@ -184,7 +194,8 @@ def _subjects(loaded: Loaded) -> Iterator[Part]:
     models = loaded.result.models
     for task in loaded.result.tasks:
         parts = next(iter(models.values())).results[task]["parts"]
-        if parts:
+        # the cells of a grid have a picture
+        if parts and task not in LONG_CONTEXT:
             rows = [
                 (part, f"{value['n']:,}", *(_text(model.results[task]["parts"][part]) for model in models.values()))
                 for part, value in parts.items()
@@ -197,6 +208,8 @@ def _items(loaded: Loaded) -> Iterator[Part]:
     for name, items in loaded.items.items():
         for task, some in itertools.groupby(items, key=lambda item: item.task):
             metric = loaded.result.tasks[task].score
+            if metric == NATS:
+                continue
             chosen = sorted(some, key=lambda item: item.scores[metric])
             folds = [Fold(_headline(item, metric), list(_item(item))) for item in _spread(chosen)]
             yield Fold(Words(f"{name} · {task}: {len(folds)} items", f"{name} · {task}：{len(folds)} 题"), folds)

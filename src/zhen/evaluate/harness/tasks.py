@@ -15,6 +15,7 @@ from zhen.errors import ZhenError, nearest
 from zhen.evaluate.harness import readers, scorers
 from zhen.evaluate.harness.files import Doc, many, single, subjects
 from zhen.evaluate.harness.task import EN, ZH, Config, Task
+from zhen.evaluate.settings import LONG_CONTEXT
 
 MEAN = {"aggregation": "mean", "higher_is_better": True}
 MULTIPLE = {
@@ -379,10 +380,11 @@ TASKS = {
 def task_named(name: str) -> Task:
     """A benchmark by its name. Raises ZhenError for one that is not known."""
     if name not in TASKS:
-        match = nearest(name, TASKS)
+        known = (*TASKS, *LONG_CONTEXT)
+        match = nearest(name, known)
         raise ZhenError(
             f'no task "{name}"',
-            expected="one of " + ", ".join(TASKS) + ", or the .yaml of one of your own",
+            expected="one of " + ", ".join(known) + ", or the .yaml of one of your own",
             hint=f'did you mean "{match}"?' if match else None,
         )
     return TASKS[name]

@@ -13,6 +13,9 @@ from zhen.evaluate.accuracy import DECIMALS, clustered_error
 
 Row = dict[str, Any]
 
+NATS = "nats"
+"""The one metric that is no share of right answers: a loss a token, lower is better."""
+
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
     """One question of a benchmark, put to one model."""
@@ -73,26 +76,36 @@ def metric_name(metric: str, filter: str, filters: int) -> str:
     return f"{metric}, {filter}" if filters > 1 else metric
 
 
+def unit_of(metric: str) -> str:
+    """The unit of a metric in records."""
+    return "nats/token" if metric == NATS else "mean"
+
+
+def figure(value: float, metric: str, decimals: int = 2) -> str:
+    """A value of a metric as it is shown: in per cent, a loss in nats."""
+    return f"{value:.{decimals + 1}f}" if metric == NATS else f"{100 * value:.{decimals}f}"
+
+
 def summary(items: Sequence[Item], score: str) -> Row:
     """What a task's items come to, by the metric `score`: mean over items with a clustered standard error, mean over
     parts (macro), the mean of each part, all other metrics."""
     parts = list(dict.fromkeys(item.part for item in items))
     by_part = {part: [item for item in items if item.part == part] for part in parts}
-    rows = {part: _mean(some, score) for part, some in by_part.items()}
+    rows = {part: mean_of(some, score) for part, some in by_part.items()}
     errors = [row["stderr"] for row in rows.values()]
     macro = math.fsum(row["score"] for row in rows.values()) / len(rows)
     known = [error for error in errors if error is not None]
     macro_error = math.sqrt(math.fsum(error**2 for error in known)) / len(rows) if len(known) == len(rows) else None
     chances = [item.chance for item in items if item.chance is not None]
     return {
-        **_mean(items, score),
+        **mean_of(items, score),
         "metric": score,
         "clusters": len({(item.part, item.cluster) for item in items}),
         "macro": _rounded(macro),
         "macro_stderr": _rounded(macro_error),
         "chance": _rounded(math.fsum(chances) / len(chances)) if len(chances) == len(items) else None,
         "truncated": sum(item.truncated for item in items),
-        "metrics": {name: _mean(items, name) for name in items[0].scores},
+        "metrics": {name: mean_of(items, name) for name in items[0].scores},
         "parts": rows if len(parts) > 1 else {},
     }
 
@@ -100,10 +113,11 @@ def summary(items: Sequence[Item], score: str) -> Row:
 def beside_training(items: Sequence[Item], score: str, found: Set[str]) -> Row:
     """How many items have their question in the training text, and the score of the others (None without any)."""
     others = [item for item in items if item.name not in found]
-    return {"in_training": len(items) - len(others), "unseen": _mean(others, score) if others else None}
+    return {"in_training": len(items) - len(others), "unseen": mean_of(others, score) if others else None}
 
 
-def _mean(items: Sequence[Item], metric: str) -> Row:
+def mean_of(items: Sequence[Item], metric: str) -> Row:
+    """Mean of a metric over items, with its clustered standard error."""
     scores = [item.scores[metric] for item in items]
     error = clustered_error(scores, [f"{item.part} {item.cluster}" for item in items])
     return {"score": _rounded(math.fsum(scores) / len(scores)), "stderr": _rounded(error), "n": len(items)}

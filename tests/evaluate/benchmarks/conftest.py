@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -176,3 +178,50 @@ def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     texts = [words.en(5, 40) for _ in range(300)] + [words.zh(5, 60) for _ in range(300)]
     folder = tmp_path_factory.mktemp("other")
     return random_model(folder / "other", learned_tokenizer(folder / "pieces", texts, 480), seed=2)
+
+
+@pytest.fixture(scope="session")
+def other_pieces() -> Callable[[Path, Path], Path]:
+    """Makes of a model, in a folder, one of the same weights with as many other pieces."""
+
+    def make(model: Path, folder: Path) -> Path:
+        words = Words(9)
+        texts = [words.en(5, 40)[::-1] for _ in range(300)] + [words.zh(5, 60) for _ in range(300)]
+        pieces = learned_tokenizer(folder / "pieces", texts, 512)
+        copy = shutil.copytree(model, folder / model.name)
+        for path in pieces.iterdir():
+            shutil.copyfile(path, copy / path.name)
+        return copy
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def with_texts(benchmarks: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The benchmark files with a long text beside them."""
+    folder = shutil.copytree(benchmarks, tmp_path_factory.mktemp("with-texts") / "data")
+    words = Words(5)
+    (folder / "long-text" / "en").mkdir(parents=True)
+    (folder / "long-text" / "en" / "a.txt").write_text(". ".join(words.en() for _ in range(200)), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def ceval(tmp_path: Path) -> tuple[Path, list[str]]:
+    """The official archive, unpacked, with a few questions a subject; `test` without its answers, as published."""
+    import lm_eval.tasks
+
+    settings = Path(lm_eval.tasks.__file__).parent / "ceval"
+    names = sorted(path.stem.removeprefix("ceval-valid_") for path in settings.glob("ceval-valid_*.yaml"))
+    words = Words(7)
+    explained = "1. 见教材，\n如此"
+    for name in names:
+        for split, count in (("dev", 5), ("val", 2), ("test", 3)):
+            columns = ["id", "question", *"ABCD"] + ["answer", "explanation"] * (split != "test")
+            rows: list[list[object]] = [
+                [at, words.zh() + "____。", *(words.zh(1, 4) for _ in "ABCD"), "ABCD"[words.number(4)], explained]
+                for at in range(count)
+            ]
+            path = tmp_path / "ceval" / split / f"{name}_{split}.csv"
+            write_csv(path, columns, [row[: len(columns)] for row in rows])
+    return tmp_path, names

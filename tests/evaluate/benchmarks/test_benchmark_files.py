@@ -10,8 +10,10 @@ import pytest
 
 pytest.importorskip("lm_eval", reason="the extra `eval` is not installed")
 
+
 from zhen.errors import ZhenError
 from zhen.evaluate.harness import readers
+from zhen.evaluate.harness.bench import Bench
 from zhen.evaluate.harness.files import Part, rows_of, single
 from zhen.evaluate.harness.own import Suite, expand, suites, task_of
 from zhen.evaluate.harness.task import parts_of, spread
@@ -114,3 +116,27 @@ def test_settings_of_ones_own_need_a_known_base(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("base: nothing\n")
     with pytest.raises(ZhenError, match="base: nothing"):
         task_of(str(tmp_path / "x.yaml"))
+
+
+def test_ceval_is_read_as_its_archive_lies(ceval: tuple[Path, list[str]]) -> None:
+    folder, names = ceval
+    parts = parts_of(TASKS["ceval"], folder)
+    assert len(parts) == 52
+    assert [part.name for part in parts] == names
+    assert {(len(part.test), len(part.shots)) for part in parts} == {(2, 5)}
+    bench = Bench(TASKS["ceval"], parts, limit=52)
+    assert (bench.total, len(bench.tasks), bench.shots) == (52, 52, 5)
+    task = bench.tasks["ceval_law"]
+    prompt = task.fewshot_context(parts[names.index("law")].test[0], num_fewshot=5)
+    assert prompt.startswith("以下是中国关于法学的单项选择题，请选出其中的正确答案。")
+    assert prompt.count("答案：") == 6
+    assert prompt.endswith("答案：")
+    assert "见教材" not in prompt
+
+
+def test_without_ceval_it_is_said_where_its_files_belong(tmp_path: Path) -> None:
+    with pytest.raises(ZhenError) as caught:
+        parts_of(TASKS["ceval"], tmp_path)
+    assert caught.value.file == tmp_path / "ceval"
+    assert "val/<subject>_val.csv" in str(caught.value.expected)
+    assert "ceval-exam.zip" in str(caught.value.expected)

@@ -1,0 +1,71 @@
+"""Long context in a run: its tasks put to the run's models, on its held-out documents, as tasks of the stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from zhen.evaluate.items import NATS, Item, Row, summary, unit_of
+from zhen.evaluate.longcontext.grid import CHOICE, EXACT
+from zhen.evaluate.longcontext.positions import Positions
+from zhen.evaluate.longcontext.task import LongTask, lengths_for, long_task
+from zhen.evaluate.longcontext.texts import held_out_texts
+from zhen.evaluate.settings import LONG_CONTEXT
+from zhen.evaluate.work import LoadedEngine, Work, items_file, make_items
+from zhen.formats.record import Figure
+from zhen.formats.stage import Figures
+
+
+def open_long_tasks(work: Work, models: Mapping[str, Path]) -> dict[str, LongTask]:
+    """The tasks on long texts among those of the settings, by name."""
+    names = [name for name in work.settings.tasks if name in LONG_CONTEXT]
+    if not names:
+        return {}
+    texts = held_out_texts(work.context.after["shards"], work.tokenizer)
+    lengths = lengths_for(list(models.values()), work.settings.lengths)
+    seed = work.context.sections["run.seed"]
+    return {name: long_task(name, texts, lengths, work.settings.limit, seed) for name in names}
+
+
+def put_long_tasks(
+    work: Work, tasks: Mapping[str, LongTask], engines: Mapping[str, LoadedEngine]
+) -> tuple[dict[str, dict[str, str]], dict[str, Any], Figures]:
+    """Files of items by model and task, what stands in `results.json`, the figures (the last model's without name)."""
+    files: dict[str, dict[str, str]] = {}
+    rows: dict[str, dict[str, Row]] = {}
+    figures: Figures = {}
+    last = list(engines)[-1]
+    for name, engine in engines.items():
+        for task, bench in tasks.items():
+            part = ("all", bench.total, partial(_put, work, name, bench, engine))
+            items = make_items(work, name, task, Item, [part])
+            files.setdefault(name, {})[task] = items_file(name, task)
+            row = summary(items, bench.how()["score"]) | bench.more(items)
+            rows.setdefault(name, {})[task] = row
+            behind = "" if name == last else f".{name}"
+            figures |= {f"long_context.{task}.{at}{behind}": figure for at, figure in _figures(row)}
+    return files, {"long-context": rows}, figures
+
+
+def _put(work: Work, name: str, bench: LongTask, engine: LoadedEngine) -> Iterable[Item]:
+    facts = f"{name} · {bench.name}"
+
+    def told(done: int, total: int) -> None:
+        work.advance(0, f"{facts} · {done:,}/{total:,}")
+
+    items = bench.put_to(engine(), told) if isinstance(bench, Positions) else bench.put_to(engine(), progress=told)
+    work.advance(bench.total, facts)
+    return items
+
+
+def _figures(row: Row) -> Iterable[tuple[str, Figure]]:
+    """`<lang>.<tokens>.choice` and `.exact` of a grid's lengths; `<lang>` of the loss."""
+    for cell in row.get("grid", []):
+        for metric in (CHOICE, EXACT) if cell["depth"] is None else ():
+            at = f"{cell['lang']}.{cell['tokens']}.{metric}"
+            yield at, Figure(cell[metric], "share right", cell["n"], cell[f"{metric}_stderr"])
+    if "positions" in row:
+        for lang, mean in (row["parts"] or {row["positions"][0]["lang"]: row}).items():
+            yield lang, Figure(mean["score"], unit_of(NATS), mean["n"], mean["stderr"])

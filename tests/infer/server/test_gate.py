@@ -63,6 +63,27 @@ def test_a_body_that_comes_too_slowly_is_given_up(chat_model: Path, serve: Any) 
         assert client.recv(12) == b"HTTP/1.1 408"
 
 
+@pytest.mark.parametrize("begun", [b"", b"POST /v1/comp", b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: "])
+def test_a_head_that_comes_too_slowly_is_given_up(chat_model: Path, serve: Any, begun: bytes) -> None:
+    with serve(chat_model, read_seconds=0.05) as site, socket.create_connection(("127.0.0.1", site.port)) as client:
+        client.sendall(begun)
+        assert client.recv(12) == b"HTTP/1.1 408"
+        while client.recv(1 << 12):  # to the end: the connection is closed
+            pass
+
+
+def test_a_client_may_be_slow_between_requests_but_not_within_the_next(chat_model: Path, serve: Any) -> None:
+    with serve(chat_model, read_seconds=0.5) as site, socket.create_connection(("127.0.0.1", site.port)) as client:
+        reader = client.makefile("rb")
+        for _ in range(2):
+            client.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            head = list(iter(reader.readline, b"\r\n"))
+            assert head[0].startswith(b"HTTP/1.1 200")
+            reader.read(next(int(line.split()[1]) for line in head if line.lower().startswith(b"content-length")))
+        client.sendall(b"GET /hea")
+        assert reader.read() == b""
+
+
 @pytest.mark.parametrize(
     "body",
     [

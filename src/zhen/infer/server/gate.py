@@ -45,7 +45,7 @@ class Bounds:
     """Only names of this machine are answered to: a page of the web must not reach us under a name of its own."""
     body_bytes: int = 4 << 20
     read_seconds: float = 30.0
-    """To send a body in."""
+    """To send a head in, and again for a body."""
     answer_seconds: float = 600.0
     """For an answer as a whole."""
 
@@ -56,6 +56,8 @@ class Gate:
     def __init__(self, app: ASGIApp, bounds: Bounds, metrics: Metrics) -> None:
         self._app, self._bounds, self._metrics = app, bounds, metrics
         self._keys = [_digest(key) for key in bounds.keys]
+        self.patience = bounds.read_seconds
+        """Seconds for the head of a request."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""

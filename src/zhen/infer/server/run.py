@@ -12,6 +12,7 @@ import uvicorn
 from zhen.console import say
 from zhen.errors import ZhenError
 from zhen.infer.server.gate import Gate
+from zhen.infer.server.patience import patient
 from zhen.infer.server.worker import Worker
 
 CLOSING_SECONDS = 5
@@ -28,7 +29,7 @@ class Server(uvicorn.Server):
             app,
             host=host,
             port=port,
-            http="h11",
+            http=patient(app.patience),
             ws="none",
             loop="asyncio",
             access_log=False,

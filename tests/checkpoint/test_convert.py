@@ -286,7 +286,7 @@ def test_quantised_weights_and_unknown_names_are_refused(theirs: Path, tmp_path:
     shutil.copytree(theirs, tmp_path / "source")
     config = json.loads((theirs / "config.json").read_text())
     (tmp_path / "source" / "config.json").write_text(json.dumps(config | {"quantization_config": {"bits": 8}}))
-    with pytest.raises(ZhenError, match="quantised weights"):
+    with pytest.raises(ZhenError, match="weights quantised as"):
         convert(tmp_path / "source", tmp_path / "out", "llama")
     (tmp_path / "odd").mkdir()
     write_sharded(tmp_path / "odd", [("one.two", "F32", (1,), bytes(4))], 10**9)

@@ -18,12 +18,14 @@ from zhen.checkpoint.cast import LARGEST, cast
 from zhen.checkpoint.configs import config_of
 from zhen.checkpoint.copying import building, refuse_taken
 from zhen.checkpoint.journal import recover
+from zhen.checkpoint.packed import packed
+from zhen.checkpoint.packing import whole_views
 from zhen.checkpoint.reader import open_checkpoint
 from zhen.checkpoint.reshape import complete, resized, tied, untied
 from zhen.checkpoint.safetensors import BITS
 from zhen.checkpoint.stored import Checkpoint, readable
 from zhen.checkpoint.targets import config_json, target_of
-from zhen.checkpoint.views import Array, View, views, written
+from zhen.checkpoint.views import Array, View, written
 from zhen.checkpoint.writer import write_sharded
 from zhen.errors import ZhenError, did_you_mean
 from zhen.formats.files import sha256_file, write_bytes, write_json
@@ -100,6 +102,8 @@ def convert_checkpoint(path: str | Path, out: str | Path, wanted: Wanted, report
         plan = _plan(path, wanted)
         writer = {"gguf": _gguf, "meta": _meta}.get(wanted.target, _safetensors)
         notes = [*plan.checkpoint.notes, *plan.beside.notes]
+        if packed(plan.checkpoint):
+            notes.append("weights of few bits are unpacked, to the numbers that they stand for")
         job = writer(plan, wanted, out, notes)
         record = None if job.file else _record(plan, wanted)
     files = {} if wanted.dry_run else _written(job, out, plan, record, report)
@@ -138,7 +142,8 @@ def _refuse_wrong(wanted: Wanted, out: Path) -> None:
 
 def _plan(path: Path, wanted: Wanted) -> _Plan:
     checkpoint = open_checkpoint(path)
-    naming = names.detect(checkpoint.tensors)
+    whole = whole_views(checkpoint)
+    naming = names.detect(whole)
     if naming == names.UNKNOWN:
         hint = f"zhen rename {path} --to llama finds out what they stand for, or can be told"
         raise ZhenError("tensor names of no known scheme", expected="LLaMA's tensors", file=path, hint=hint)
@@ -147,9 +152,7 @@ def _plan(path: Path, wanted: Wanted) -> _Plan:
     if checkpoint.kind == "gguf" and original.get("model_type") != "llama":
         raise ZhenError(f"architecture {original.get('model_type')!r}", expected="llama", file=checkpoint.files[0])
     config = config_of(original, naming, _said_in(checkpoint))
-    if original.get("quantization_config") is not None:
-        raise ZhenError("quantised weights", expected="none", file=_said_in(checkpoint), place="quantization_config")
-    found = complete(fused.to_llama(views(checkpoint), naming, config), config, checkpoint.folder)
+    found = complete(fused.to_llama(whole, naming, config), config, checkpoint.folder)
     if wanted.tie is not None:
         found, config = (tied if wanted.tie else untied)(found, config)
     if wanted.vocab_size is not None:

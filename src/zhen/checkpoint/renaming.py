@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from zhen.checkpoint import names
 from zhen.checkpoint.companions import MADE_FOR, TOKENIZER_CONFIG, Companions, companions
+from zhen.checkpoint.packed import READ, quantisation
 from zhen.checkpoint.reader import INDEX, folder_of_index, open_checkpoint, weights
 from zhen.checkpoint.safetensors import HEADER_LIMIT, Header, read_header
 from zhen.checkpoint.stored import Checkpoint
@@ -76,6 +77,14 @@ def plan_rename(
     if checkpoint.kind != "safetensors":
         hint = f"zhen convert {path} --to {target}"
         raise ZhenError(f"{checkpoint.kind} weights", expected="safetensors", file=path, hint=hint)
+    if (form := quantisation(checkpoint.config)) is not None:
+        unpack = f", or unpack it: zhen convert {path} --to {target} --out FOLDER" if form == READ else ""
+        raise ZhenError(
+            f"weights quantised as {form}, whose settings go by names too",
+            expected="weights as they are trained",
+            file=path,
+            hint=f"rename the model that it was made of, then `zhen quantize` that{unpack}",
+        )
     source, renamed, evidence = name_map(checkpoint, target, maps, witness)
     beside = Companions({}, {}, []) if alone else companions(checkpoint.folder, target, renamed)
     rewrites = [_rewrite(file, renamed, block) for file in checkpoint.files]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import prod
 
 from zhen.model.config import ModelConfig
@@ -38,6 +39,7 @@ def tensors(config: ModelConfig) -> int:
     return len(shapes(config))
 
 
+@lru_cache(maxsize=64)
 def parameters(config: ModelConfig) -> int:
     """Number of parameters; a tied head counts once."""
     return sum(prod(shape) for shape in shapes(config).values())
@@ -56,21 +58,65 @@ def flops_per_token(config: ModelConfig, sequence_length: int, causal: bool = Tr
     return 6 * (parameters(config) - looked_up) + attention
 
 
-def training_memory(config: ModelConfig, sequences: int, sequence_length: int) -> dict[str, int]:
-    """Bytes by part to train in one process, float32 weights under bfloat16 autocast with AdamW.
+def products(config: ModelConfig) -> list[tuple[int, int]]:
+    """(inputs, outputs) of the matrix products of a layer, in the order of the forward pass."""
+    hidden, ffn = config.hidden_size, config.intermediate_size
+    queries, keys = (n * config.head_dim for n in (config.num_attention_heads, config.num_key_value_heads))
+    attention = [(hidden, queries), (hidden, keys), (hidden, keys), (queries, hidden)]
+    return [*attention, (hidden, ffn), (hidden, ffn), (ffn, hidden)]
 
-    `sequences` are run at a time. Activations are what flash attention leaves to keep: about 2 (6 hidden + 2 kv +
-    4 ffn) bytes a token and layer; logits 6 bytes each (bfloat16 and float32). An estimate: 10 to 20 % is usual.
+
+def layer_parameters(config: ModelConfig) -> int:
+    """Parameters of a layer."""
+    return sum(inputs * outputs for inputs, outputs in products(config)) + 2 * config.hidden_size
+
+
+def kept_bytes(config: ModelConfig, recompute: str = "none", *, compiled: bool = False, stream: int = 4) -> int:
+    """Bytes a token that a layer keeps for its backward pass under flash attention; `stream`: bytes of a number of
+    the residual stream, 4 under autocast, 2 where weights are gathered in bfloat16.
+
+    Eager, in bfloat16 unless said: each norm's input in float32, its 1/root mean square, its output; q, k, v as they
+    are attended, attention's output and its float32 logsumexp a head; gate, silu(gate), up, their product. Compiled,
+    norms' outputs, silu(gate) and the product are made again. `selective` keeps the layer's input, attention's output
+    and every second product's, as torchtitan does (q, v, gate, down); `full` the input alone (arXiv 1604.06174).
+    """
+    hidden, ffn, heads = config.hidden_size, config.intermediate_size, config.num_attention_heads
+    queries, keys = (n * config.head_dim for n in (heads, config.num_key_value_heads))
+    attention = 4 * queries + 4 * keys + 4 * heads
+    if recompute == "full":
+        return stream * hidden
+    if recompute == "selective":
+        return (stream + 2) * hidden + 4 * queries + 2 * keys + 4 * heads + 2 * ffn
+    if compiled:
+        return 2 * stream * hidden + 8 + attention + 4 * ffn
+    return 12 * hidden + 8 + attention + 8 * ffn
+
+
+def kept_bytes_on_cpu(config: ModelConfig, sequence_length: int, float32_attention: bool) -> int:
+    """The same, eager, where PyTorch runs on a CPU: norms keep their normalised input too; attention that runs in
+    float32 (up to 256 tokens on CPUs without AMX) keeps twice as much and its output once more, and up to 128 tokens
+    the probabilities."""
+    queries, keys = (n * config.head_dim for n in (config.num_attention_heads, config.num_key_value_heads))
+    kept = kept_bytes(config) + 8 * config.hidden_size
+    if float32_attention:
+        kept += 6 * queries + 4 * keys
+    if sequence_length <= 128:
+        width = 4 if float32_attention else 2
+        kept += config.num_attention_heads * (width * sequence_length - 4)
+    return kept
+
+
+def training_memory(config: ModelConfig, sequences: int, sequence_length: int) -> dict[str, int]:
+    """Bytes by part to train in one process, float32 weights under bfloat16 autocast with AdamW; `sequences` are run
+    at a time. Logits: 6 bytes each (bfloat16 and float32). `zhen plan` has the rest: what is alive when, and layouts.
     """
     count, tokens = parameters(config), sequences * sequence_length
-    keys = config.num_key_value_heads * config.head_dim
-    kept = 2 * (6 * config.hidden_size + 2 * keys + 4 * config.intermediate_size)
     return {
         "weights": 4 * count,
         "gradients": 4 * count,
         "optimizer": 8 * count,
         "bfloat16 copies": 2 * count,
-        "activations": tokens * config.num_hidden_layers * kept,
+        "activations": tokens * config.num_hidden_layers * kept_bytes(config),
         "logits": tokens * config.vocab_size * 6,
     }
 

@@ -1,0 +1,114 @@
+"""`zhen plan`: memory, time, communication and cost of a recipe's run beforehand; its data and serving."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+import typer
+
+from zhen.cli.app import print_json
+from zhen.console import out, say, table
+from zhen.errors import ANSWER_IS_NO, DONE, ZhenError
+from zhen.pages.parts import Bars, Facts, Part, Section, Table, Text, Verdict, Words
+
+
+def command(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, a TOML file; recipes/ has some.", show_default=False)],
+    gpus: Annotated[int, typer.Option(metavar="N", min=1, max=1_000_000, help="Devices.")] = 1,
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="H100, H200, H800, A100, A800, 4090, 3090; here: measure this machine.")
+    ] = "H100",
+    precision: Annotated[Literal["bfloat16", "float8"], typer.Option(help="Of the layers' products.")] = "bfloat16",
+    price: Annotated[
+        float | None, typer.Option(metavar="US$", min=0, help="Rent of a device an hour.", show_default=False)
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a value: --set pretrain.sequence_length=32768."),
+    ] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the plan as a page.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> int:
+    """Say what a recipe's run will take, before it runs: layouts that fit, memory, time, failures, cost; data; serving.
+
+    Nothing is read but the recipe. Exit status 1 where no layout fits.
+
+    Example: zhen plan recipes/yi-34b.toml --gpus 1024 --device A800
+    """
+    from zhen.model.config import check
+    from zhen.plan.devices import device as known_device
+    from zhen.plan.layouts import Layout
+    from zhen.plan.plan import Training, make_plan
+    from zhen.recipe import load_recipe, model_config
+
+    loaded = load_recipe(recipe, sets or [])
+    pretrain, config = loaded.pretrain, model_config(loaded)
+    if pretrain is None:
+        raise ZhenError("no [pretrain]", expected="a recipe that trains from tokens", file=recipe)
+    if not config.vocab_size and loaded.tokenizer is not None:
+        config = msgspec.structs.replace(config, vocab_size=loaded.tokenizer.vocab_size)
+    check(config, recipe)
+    training = Training(
+        tokens=pretrain.steps * pretrain.tokens_per_step,
+        steps=pretrain.steps,
+        tokens_per_step=pretrain.tokens_per_step,
+        sequence_length=pretrain.sequence_length,
+        precision=precision,
+    )
+    only = None
+    if device.lower() == "here":
+        if gpus != 1:
+            raise ZhenError(f"{gpus} devices here", expected="one", place="--gpus", hint="--device here --gpus 1")
+        from zhen.cli.launch import relaunch
+
+        relaunch()
+        from zhen.plan.here import this_machine
+
+        only = Layout(micro_batch=pretrain.micro_batch or pretrain.sequences_per_step, compiled=False)
+        chip = this_machine(config, only, pretrain.sequence_length)
+    else:
+        chip = known_device(device)
+    if price is not None:
+        chip = msgspec.structs.replace(chip, price=price)
+    plan = make_plan(config, training, chip, gpus, only)
+    from zhen.plan.shown import lead, sections
+
+    title = Words(f"Plan of {loaded.run.name}", f"{loaded.run.name} 的训练规划")
+    if html is not None:
+        from zhen.formats.files import write_text
+        from zhen.pages.page import html_page
+
+        write_text(html, html_page(title, lead(plan), sections(plan)))
+        say(f"wrote {html}")
+    if as_json:
+        print_json(msgspec.to_builtins(plan))
+    elif html is None:
+        _show(title, lead(plan), sections(plan))
+    return DONE if plan.chosen is not None else ANSWER_IS_NO
+
+
+def _show(title: str, first: list[Part], made: list[Section]) -> None:
+    out.print(str(title), style="bold", markup=False)
+    for part in first:
+        _print(part)
+    for section in made:
+        out.print()
+        out.print(str(section.title), style="bold", markup=False)
+        for part in section.parts:
+            _print(part)
+
+
+def _print(part: Part) -> None:
+    match part:
+        case Table(columns, rows, _):
+            out.print(table([str(column) for column in columns], rows))
+        case Bars(rows):
+            out.print(table(("", "", ""), [(label, text, f"{100 * share:.0f} %") for label, share, text in rows]))
+        case Facts(rows):
+            out.print(table(("", ""), rows))
+        case Text(text) | Verdict(_, text):
+            out.print(str(text), markup=False, soft_wrap=True)
+        case _:
+            raise AssertionError("a plan has no such part")

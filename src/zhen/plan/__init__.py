@@ -1,0 +1,1 @@
+"""Plans: memory, time, communication, cost of a recipe's run beforehand, of its data before and its serving after."""

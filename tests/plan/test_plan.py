@@ -1,0 +1,110 @@
+"""The verb: a plan as a table, as JSON, as a page; without torch; one clear error for what can't be."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from zhen.cli.app import run
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+YI = str(RECIPES / "yi-34b.toml")
+
+
+def test_a_plan_is_made_without_torch_or_any_other_heavy_library() -> None:
+    code = f"""
+import sys
+from zhen.cli.app import run
+status = run(["plan", {YI!r}, "--gpus", "128", "--device", "H100"])
+heavy = {{"torch", "pyarrow", "daft", "numba", "jinja2", "altair", "sentencepiece"}} & set(sys.modules)
+print("LOADED", *heavy)
+sys.exit(status)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "LOADED"
+    assert "128 × H100" in done.stdout
+
+
+def test_json_is_one_object_with_all_of_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", YI, "--gpus", "128", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["model"]["parameters"] == 34_388_917_248
+    assert plan["chosen"]["fits"]
+    assert plan["chosen"]["bytes"] <= plan["usable_bytes"]
+    assert plan["chosen"]["seconds"] == pytest.approx(sum(plan["chosen"]["step"]["parts"].values()))
+    assert {"checkpoints", "run", "data", "serving", "device", "choices"} <= plan.keys()
+    assert [work["raw_bytes"] for work in plan["data"]] == [1e12, 1e15, 3e15]
+
+
+def test_a_price_changes_the_cost_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    plans = []
+    for price in ("1", "2"):
+        run(["plan", YI, "--gpus", "128", "--json", "--price", price])
+        plans.append(json.loads(capsys.readouterr().out))
+    assert plans[1]["run"]["cost"] == pytest.approx(2 * plans[0]["run"]["cost"])
+    assert plans[1]["run"]["days"] == plans[0]["run"]["days"]
+
+
+def test_the_page_has_both_languages_and_needs_no_network(tmp_path: Path) -> None:
+    page = tmp_path / "plan.html"
+    assert run(["plan", YI, "--gpus", "128", "--html", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert "Memory of a device" in text
+    assert "每卡显存" in text
+    assert "http://" not in text
+    assert "https://" not in text
+
+
+def test_where_nothing_fits_the_answer_is_no_with_the_part_that_is_too_large(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["plan", YI, "--gpus", "1", "--device", "4090"]) == 1
+    assert "No layout fits on 1 × 4090" in capsys.readouterr().out
+    assert run(["plan", YI, "--gpus", "1", "--device", "4090", "--json"]) == 1
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["chosen"] is None
+    assert plan["run"] is None
+    assert {choice["limit"] for choice in plan["choices"]} == {"optimizer"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--device", "H10"], '--device: unknown device "H10"; expected one of H100'),
+        (["--gpus", "7"], "--gpus: 7 devices for steps of 1,024 sequences"),
+        (["--device", "A800", "--precision", "float8"], "--precision: A800 has no float8; expected bfloat16"),
+        (["--device", "here", "--gpus", "2"], "--gpus: 2 devices here; expected one"),
+    ],
+)
+def test_what_can_not_be_planned_is_one_clear_error(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["plan", YI, *options]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize("recipe", sorted(path.name for path in RECIPES.glob("*.toml") if "chat" not in path.name))
+def test_every_recipe_has_a_plan(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status = run(["plan", str(RECIPES / recipe), "--gpus", "8"])
+    assert (status, capsys.readouterr().out != "") in ((0, True), (1, True), (2, False))
+
+
+def test_this_machine_is_measured_and_planned_as_the_recipe_trains(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZHEN_LAUNCHED", "1")
+    monkeypatch.setattr("zhen.plan.here.SECONDS", 0.01)
+    assert run(["plan", str(RECIPES / "micro.toml"), "--device", "here", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["device"]["name"] == "here"
+    assert plan["looked_at"] == 1
+    assert set(plan["chosen"]["step"]["parts"]) == {"products", "attention", "between them", "optimizer"}
+    assert plan["chosen"]["layout"]["compiled"] is False

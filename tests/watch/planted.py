@@ -41,7 +41,7 @@ class Planted:
             if step == 1 or step % 10 == 0:
                 sizes = {group: 0.1 * (n + 1) / math.sqrt(step) for n, group in enumerate(GROUPS)}
                 self.append("groups", step, gradient_norm=sizes, weight_rms=sizes, activation_rms=sizes)
-            numbers = {"loss": 6 / math.sqrt(step) if loss is None else loss, "learning_rate": 1e-3}
+            numbers = {"loss": 6 / math.sqrt(step) + step % 2 if loss is None else loss, "learning_rate": 1e-3}
             numbers |= {"gradient_norm": 1 / step, "tokens_per_second": 1024.0, "mfu": 0.25}
             self.append("train", step, tokens=step * 2048, seconds=seconds - 0.5, **numbers)
             if step % 20 == 0:

@@ -16,6 +16,7 @@ from zhen.watch.server import Server
 DRAWN = "document.querySelector('#loss svg path.series')"
 LAST = "[...document.querySelectorAll('#runs dd')][0]?.innerText"
 POINTS = "document.querySelector('#loss .faint').getAttribute('d').split(/[ML]/).length - 1"
+PLOT = "+document.querySelector('#loss .rule').getAttribute('y2')"
 OUTSIDE = """[...document.querySelectorAll('body *')].filter(each => {
   const box = each.getBoundingClientRect();
   return box.width && (box.left < -1 || box.right > innerWidth + 1) && !each.closest('.wide, svg');
@@ -69,6 +70,8 @@ def test_axes_ranges_and_what_the_pointer_shows(live: Any, browser: Any) -> None
         assert wanted in browser.run(ticks), axis
     browser.run("document.querySelector('input[value=half]').click()")
     assert browser.run(POINTS) == 21
+    drawn = "document.querySelector('#loss .faint').getBBox()"
+    assert browser.run(f"{drawn}.y >= 0 && {drawn}.y + {drawn}.height <= {PLOT}")
     browser.run(
         "(() => { const box = document.querySelector('#loss svg').getBoundingClientRect();"
         "document.querySelector('#loss svg').dispatchEvent(new PointerEvent('pointermove',"

@@ -64,7 +64,7 @@ var ZhenChart = (function () {
     var low = Infinity, high = -Infinity;
     spec.series.forEach(function (line) {
       line.x.forEach(function (at, index) {
-        [line.y[index], line.low && line.low[index], line.high && line.high[index]].forEach(function (value) {
+        [line.y[index], line.raw && line.raw[index], line.low && line.low[index], line.high && line.high[index]].forEach(function (value) {
           if (at < from || value == null || !isFinite(value) || (spec.log && value <= 0)) { return; }
           low = Math.min(low, value); high = Math.max(high, value);
         });

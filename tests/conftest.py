@@ -16,12 +16,16 @@ os.environ.setdefault("DAFT_ANALYTICS_ENABLED", "0")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
+import hypothesis
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from zhen.formats.document import SCHEMA, document_id
 from zhen.formats.stage import Context
+
+hypothesis.settings.register_profile("no-clock", deadline=None)  # a busy machine fails no test
+hypothesis.settings.load_profile("no-clock")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -13,13 +13,13 @@ import msgspec
 
 from zhen.data.settings import DataSettings
 from zhen.errors import ManyErrors, ZhenError, did_you_mean, missing_extra
-from zhen.evaluate.settings import SAMPLEWEB, EvaluateSettings
+from zhen.evaluate.settings import DIALOGUE, SAMPLEWEB, EvaluateSettings
 from zhen.formats.settings import KeyPath, Mistake, convert, line_of
 from zhen.model.config import PRESETS, ModelConfig, from_config_json
 from zhen.quantize.settings import QuantizeSettings
 from zhen.release.settings import ReleaseSettings
 from zhen.sampleweb.settings import SamplewebSettings
-from zhen.sections import AblateSettings, ModelSettings, RunSettings
+from zhen.sections import AblateSettings, ModelSettings, PlanSettings, RunSettings
 from zhen.shards.settings import ShardsSettings
 from zhen.tokenizer.settings import TokenizerSettings
 from zhen.train.settings import PretrainSettings
@@ -42,6 +42,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     evaluate: EvaluateSettings = EvaluateSettings()
     release: ReleaseSettings = ReleaseSettings()
     ablate: AblateSettings | None = None
+    plan: PlanSettings | None = None
 
 
 def load_recipe(path: Path, sets: Sequence[str] = (), data_folders: Sequence[str] = ()) -> Recipe:
@@ -155,19 +156,32 @@ def _bring_data(values: dict[str, Any], folders: Sequence[str], given_by: dict[K
     data, pretrain = values.setdefault("data", {}), values.get("pretrain")
     if isinstance(pretrain, dict):
         pretrain.pop("mixture", None)
-    _without_sampleweb_task(values.get("evaluate"))
+    _without_sampleweb(values)
     if not isinstance(data, dict):
         return  # told as a mistake of the file
     data["sources"] = [{"name": name, "path": folder} for name, folder in zip(names, folders, strict=True)]
     given_by[("data", "sources")] = f"--data {' '.join(folders)}"
 
 
-def _without_sampleweb_task(evaluate: Any) -> None:
-    """Take the sample web's questions off the tasks; without any other task, the usual ones remain."""
-    if isinstance(evaluate, dict) and isinstance(tasks := evaluate.get("tasks"), list) and SAMPLEWEB in tasks:
-        evaluate["tasks"] = [task for task in tasks if task != SAMPLEWEB]
-        if not evaluate["tasks"]:
-            del evaluate["tasks"]
+def _without_sampleweb(values: dict[str, Any]) -> None:
+    """Take the sample web's dialogues off `tune.data`, its questions off `evaluate.tasks`, and what is empty then."""
+    evaluate = values.get("evaluate")
+    if _taken_off(values.get("tune"), "data", [DIALOGUES]):  # nothing is tuned any more
+        del values["tune"]
+        _taken_off(evaluate, "of", ["tune"])
+    tasks = evaluate.get("tasks") if isinstance(evaluate, dict) else None
+    asked = isinstance(tasks, list) and any(str(task).endswith(".jsonl") for task in tasks)
+    _taken_off(evaluate, "tasks", [SAMPLEWEB] if asked else [SAMPLEWEB, DIALOGUE])
+
+
+def _taken_off(section: Any, key: str, names: Sequence[str]) -> bool:
+    """Take names off a list of a section, and the list away where nothing remains; whether that is so."""
+    if not isinstance(section, dict) or not isinstance(found := section.get(key), list):
+        return False
+    section[key] = [name for name in found if name not in names]
+    if not section[key]:
+        del section[key]
+    return key not in section
 
 
 def _source_name(folder: str, taken: Sequence[str]) -> str:
@@ -284,6 +298,10 @@ def _source_problems(recipe: Recipe) -> Iterator[Mistake]:
     if recipe.tune is not None and DIALOGUES in recipe.tune.data and recipe.sampleweb is None:
         yield Mistake(("tune", "data"), f'the dialogues of "{DIALOGUES}"', "a section [sampleweb]")
     if recipe.pretrain is None and recipe.tune is not None:  # a checkpoint of others is tuned: no text is read
+        if recipe.tune.text_share:
+            yield Mistake(
+                ("tune", "text_share"), "text without [pretrain]", "none: no text is known that the model was made of"
+            )
         return
     if recipe.data is None or not recipe.data.sources:
         yield Mistake(("data",), "no source of data", "at least one [[data.sources]], or --data FOLDER")

@@ -47,9 +47,9 @@ STAGES = (
     ),
     Stage(
         "tune",
-        1,
-        ("tune", "model.init", "run.seed"),
-        ("sampleweb/dialogues", "tokenizer", "pretrain"),
+        2,
+        ("tune", "pretrain.mixture", "model.init", "run.seed"),
+        ("sampleweb/dialogues", "tokenizer", "shards", "pretrain"),
         "zhen.tune.stage:tune",
         "zhen.tune.stage:tune_inputs",
     ),
@@ -62,7 +62,7 @@ STAGES = (
     ),
     Stage(
         "evaluate",
-        4,
+        5,
         ("evaluate", "run.seed"),
         ("sampleweb/tasks", "pretrain", "tune", "quantize", "shards", "tokenizer"),
         "zhen.evaluate.stage:evaluate",

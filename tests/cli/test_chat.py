@@ -29,10 +29,22 @@ TEMPLATE = (
 
 
 @pytest.fixture
+def base_folder(micro_run: Any, tmp_path: Path) -> Path:
+    """The small release as that of a base model: with records, without a template."""
+    folder = tmp_path / "base"
+    shutil.copytree(micro_run.folder / "release", folder, ignore=shutil.ignore_patterns("chat_template.jinja"))
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    del config["chat_template"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture
 def chat_folder(micro_run: Any, tmp_path: Path) -> Path:
-    """The small release as a chat model: with a template, without records."""
+    """The small release with another template, without records."""
     folder = tmp_path / "chat"
-    shutil.copytree(micro_run.folder / "release", folder, ignore=shutil.ignore_patterns("records"))
+    left_out = shutil.ignore_patterns("records", "chat_template.jinja")
+    shutil.copytree(micro_run.folder / "release", folder, ignore=left_out)
     config = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": TEMPLATE}))
     return folder
@@ -47,9 +59,9 @@ def test_the_release_names_the_form_of_its_questions(micro_run: Any) -> None:
     ("question", "prompt"),
     [("Where is Deno?", "Question: Where is Deno?\nAnswer:"), ("Deno住在哪里？", "问：Deno住在哪里？\n答：")],
 )
-def test_a_question_is_put_in_the_form_of_its_language(micro_run: Any, question: str, prompt: str) -> None:
-    engine = load_engine(micro_run.folder / "release")
-    conversation = open_conversation(engine, micro_run.folder / "release")
+def test_a_question_is_put_in_the_form_of_its_language(base_folder: Path, question: str, prompt: str) -> None:
+    engine = load_engine(base_folder)
+    conversation = open_conversation(engine, base_folder)
     (expected,) = engine.generate([Request(prompt=engine.tokenizer.encode(prompt), max_tokens=12)])
     said = "".join(conversation.answer(question, 12, 0.0, 0))
     assert said == expected.text.lstrip().partition("\n")[0]
@@ -103,11 +115,11 @@ def test_a_template_that_fails_or_reaches_out_is_an_error(chat_folder: Path, tem
 
 
 def test_lines_are_asked_one_after_the_other_and_only_answers_are_printed(
-    micro_run: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    base_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("ZHEN_LAUNCHED", "1")
     monkeypatch.setattr(sys, "stdin", io.StringIO("Where is Deno?\n\n/reset\n德诺在哪里？\n/quit\nnever asked\n"))
-    assert run(["chat", str(micro_run.folder / "release"), "--max-tokens", "5"]) == 0
+    assert run(["chat", str(base_folder), "--max-tokens", "5"]) == 0
     captured = capsys.readouterr()
     assert captured.out.count("\n") == 2
     assert captured.err.splitlines()[0].endswith("as in its evaluation, one turn at a time")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from zhen.evaluate.dialogue import in_language, named, repeats
+from zhen.evaluate.dialogue import in_language, named, repeats, talkers
 from zhen.evaluate.settings import EvaluateSettings
 from zhen.evaluate.stage import evaluate
 from zhen.formats.stage import Context
@@ -57,7 +57,7 @@ def test_a_reply_repeats_itself_where_four_tokens_stand_three_times() -> None:
     assert not repeats(list(range(60)))
 
 
-def test_every_question_is_put_to_every_model_as_a_turn(context: Callable[..., Context], tmp_path: Path) -> None:
+def test_every_question_is_put_to_the_trained_models_as_a_turn(context: Callable[..., Context], tmp_path: Path) -> None:
     questions = tmp_path / "mine.jsonl"
     items: list[dict[str, Any]] = [
         {"prompt": f"Question: What does {name} sell?\nAnswer:", "answer": " soup", "lang": "en"}
@@ -75,7 +75,12 @@ def test_every_question_is_put_to_every_model_as_a_turn(context: Callable[..., C
         share = sum(row[name] for row in rows) / 3
         figure = figures[f"dialogue.mine.en.{name}" if name in ("right", "names") else f"dialogue.{name}"]
         assert (figure.value, figure.n) == (pytest.approx(share), 3)
-    assert "dialogue.mine.en.right.pretrain:0" in figures
+    assert not [name for name in figures if name.startswith("dialogue.") and name.endswith(":0")]
+
+
+def test_a_model_before_its_first_step_is_asked_only_where_there_is_no_other() -> None:
+    assert talkers(["pretrain:0", "pretrain", "tune"]) == ["pretrain", "tune"]
+    assert talkers(["pretrain:0"]) == ["pretrain:0"]
 
 
 def test_dialogue_needs_questions() -> None:

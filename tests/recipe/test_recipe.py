@@ -124,7 +124,13 @@ def test_data_brings_sources_instead_of_the_sample_web() -> None:
         ("zh", "b/zh"),
         ("en-2", "c/en/"),
     ]
+    assert recipe.tune is None
+    assert recipe.evaluate.of == ["pretrain:0", "pretrain"]
     assert recipe.evaluate.tasks == ["bits-per-byte", "samples"]
+    own = ['tune.data=["mine.jsonl"]', 'evaluate.of=["tune"]', 'evaluate.tasks=["q.jsonl", "dialogue"]']
+    recipe = load_recipe(RECIPES / "tiny.toml", own, ["a"])
+    assert recipe.tune is not None
+    assert recipe.evaluate.tasks == ["q.jsonl", "dialogue"]
 
 
 def test_the_sample_webs_questions_need_the_sample_web(tmp_path: Path) -> None:

@@ -22,6 +22,9 @@ SIZE = [
     "model.num_hidden_layers=3",
     "pretrain.tokens=1_600_000",
     "pretrain.learning_rate=1e-2",
+    "tune.steps=11",
+    "tune.batch=2",
+    'evaluate.of=["pretrain:0", "pretrain"]',
     'evaluate.tasks=["sampleweb"]',
 ]
 

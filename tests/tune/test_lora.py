@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -112,6 +113,16 @@ def loss_of_trl(trainer: Any, logprobs: torch.Tensor, reference: torch.Tensor, b
     }
     found: torch.Tensor = trainer.DPOTrainer._compute_loss(made, MagicMock(return_value=outputs), inputs, False)
     return found
+
+
+def test_the_loss_of_preferences_is_the_papers() -> None:
+    """Rafailov et al. 2023, equation 7, pair by pair; a margin of 1.5 by hand: ln(1 + e^-0.75) with beta 0.5."""
+    logprobs, reference = [-1.0, -3.0, -20.0, -2.0], [-2.0, -2.5, -15.0, -4.0]
+    found = preference_losses(torch.tensor(logprobs), torch.tensor(reference), 0.5).tolist()
+    ratios = [math.exp(after - before) for after, before in zip(logprobs, reference, strict=True)]
+    shares = [(better / worse) ** 0.5 for better, worse in zip(ratios[0::2], ratios[1::2], strict=True)]
+    assert found == pytest.approx([-math.log(share / (1 + share)) for share in shares])
+    assert found[0] == pytest.approx(0.386871, abs=1e-6)
 
 
 @pytest.mark.parametrize("beta", [0.1, 0.7])

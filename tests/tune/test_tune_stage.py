@@ -19,7 +19,7 @@ from zhen.errors import ManyErrors, ZhenError
 from zhen.infer.conversation import open_conversation
 from zhen.infer.engine import load_engine
 
-KINDS = ("full", "lora", "preferences")
+KINDS = ("full", "lora", "mixed", "preferences")
 PROGRAM = Path(__file__).with_name("tune_run.py")
 
 
@@ -34,9 +34,10 @@ def tune_run() -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def data(tune_run: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(tune_run: ModuleType, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dialogues")
     tune_run.write_dialogues(folder)
+    tune_run.write_text(base, folder)
     return folder
 
 

@@ -13,7 +13,9 @@ from typing import Any
 import torch
 
 from zhen.formats.files import remove_leftovers
+from zhen.formats.shard import write_shard
 from zhen.formats.stage import Context, Figures
+from zhen.tokenizer.load import load_tokenizer
 from zhen.tune import stage
 from zhen.tune.settings import LoraSettings, TuneSettings
 
@@ -33,12 +35,23 @@ def write_dialogues(folder: Path) -> None:
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+def write_text(base: Path, folder: Path) -> None:
+    """The `shards` of a text that the model in `base` may have been trained on."""
+    tokenizer = load_tokenizer(base)
+    texts = [f"{name} goes to {place} every morning." for name in NAMES for place in PLACES] * 4
+    documents = [([*tokenizer.encode(text), tokenizer.end_of_text], len(text)) for text in texts]
+    write_shard(
+        folder / "shards" / "web", 0, documents, source="web", lang=None, tokenizer=tokenizer.sha256, vocab_size=400
+    )
+
+
 def settings(data: Path, kind: str, /, **changes: Any) -> TuneSettings:
-    """`full`, `lora` or `preferences`."""
+    """`full`, `lora`, `mixed` (with text) or `preferences`."""
     given = {
         "data": [str(data / ("pairs.jsonl" if kind == "preferences" else "plain.jsonl"))],
         "method": "preferences" if kind == "preferences" else "answers",
         "lora": LoraSettings(rank=2, dropout=0.1) if kind == "lora" else None,
+        "text_share": 0.4 if kind == "mixed" else 0.0,
         "steps": 8,
         "batch": 3,
         "micro_batch": 2,
@@ -67,11 +80,11 @@ class Line:
 def context_for(base: Path, folder: Path, chosen: TuneSettings, line: Line | None = None) -> Context:
     """The context of a tuning of the checkpoint in `base`."""
     folder.mkdir(parents=True, exist_ok=True)
-    sections = {"tune": chosen, "model.init": str(base), "run.seed": 1}
+    sections = {"tune": chosen, "model.init": str(base), "pretrain.mixture": None, "run.seed": 1}
     return Context(
         folder=folder,
         sections=sections,
-        after={"tokenizer": base},
+        after={"tokenizer": base, "shards": Path(chosen.data[0]).parent / "shards"},
         line=line or Line(),
         stop_requested=lambda: False,
         workers=1,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from zhen.audit.adapter import CONFIG, WEIGHTS
 from zhen.audit.finding import Finding, Severity, counted, fails, holds, unchecked
 from zhen.audit.folder import Folder
 from zhen.checkpoint.names import SKIPPED, UNKNOWN, detect, rename, unmapped
@@ -101,11 +102,15 @@ def _by_llama_name(tensors: Iterable[str], scheme: str) -> dict[str, str] | None
 
 
 def check_one_set(folder: Folder) -> Iterator[Finding]:
-    """No second set of weights, no adapter, no shard beside the index: some loader would take what no check saw."""
+    """No second set of weights, no adapter, no shard beside the index: some loader would take what no check saw.
+
+    A release's own adapter in a folder of its own is none of them: `check_adapter` and the record speak for it.
+    """
     if folder.checkpoint is None or not folder.root.is_dir():
         return
     used = {file.name for file in folder.checkpoint.files}
-    others = [name for name in folder.files if name.lower().endswith(OTHER_WEIGHTS) and name not in used]
+    apart = {WEIGHTS, CONFIG} if folder.is_release else set[str]()
+    others = [name for name in folder.files if name.lower().endswith(OTHER_WEIGHTS) and name not in used | apart]
     severity: Severity = "error" if folder.is_release else "warning"
     if others:
         evidence = f"{len(others)} more: {_some(others)}"

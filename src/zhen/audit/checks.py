@@ -7,6 +7,7 @@ from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 
+from zhen.audit.adapter import check_adapter
 from zhen.audit.architecture import check_config, check_one_set, check_tensors
 from zhen.audit.claims import check_context, check_license, check_notice, check_weights
 from zhen.audit.figures import check_figures
@@ -29,6 +30,7 @@ CHECKS: tuple[Callable[[Folder], Iterator[Finding]], ...] = (
     check_config,
     check_tensors,
     check_one_set,
+    check_adapter,
     check_tokenizer,
     check_context,
     check_weights,

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from zhen.audit.adapter import ADAPTER
 from zhen.audit.finding import Finding, counted, fails, holds, unchecked
 from zhen.audit.folder import Folder
 from zhen.audit.license import TEXTS, identify
@@ -98,7 +99,7 @@ def check_weights(folder: Folder) -> Iterator[Finding]:
         return
     made: dict[str, str] = {}
     for output in outputs if isinstance(outputs, list) else []:
-        if isinstance(output, dict) and str(output.get("path", "")).startswith("checkpoint/"):
+        if isinstance(output, dict) and str(output.get("path", "")).startswith(("checkpoint/", ADAPTER)):
             made[str(output["path"]).removeprefix("checkpoint/")] = str(output.get("sha256"))
     has = {name: digest.sha256 for name, digest in listed.items()}
     weights = {name for name in (*has, *made) if name.endswith(".safetensors")}

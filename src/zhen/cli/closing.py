@@ -24,7 +24,7 @@ def finish(folder: Path, records: Mapping[str, Record]) -> int:
     err.print(table(("", ""), summary_rows(records, stages)))
     err.print()
     for lang, prompt, text in samples(stages):
-        sample = Text.assemble((lang, "bold"), "  ", (_plain(prompt), "dim"), _plain(text), "…")
+        sample = Text.assemble((lang, "bold"), "  ", (_plain(prompt), "dim"), _plain(text))
         err.print(sample, soft_wrap=not err.is_terminal)
     err.print()
     release = shlex.quote(str(folder / "release"))

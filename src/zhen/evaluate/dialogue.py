@@ -74,9 +74,10 @@ class Talking:
 
     def ask(self, engines: Mapping[str, LoadedEngine]) -> tuple[dict[str, list[Reply]], list[Row], Figures]:
         """Replies by model, rows of results, figures (of the last model; the others' with `.<model>` behind)."""
-        replies = {name: self._make(name, engine) for name, engine in engines.items()}
-        rows = [row for name in engines for row in self._rows(name, replies[name])]
-        return replies, rows, _figures(rows, replies, list(engines)[-1])
+        names = talkers(engines)
+        replies = {name: self._make(name, engines[name]) for name in names}
+        rows = [row for name in names for row in self._rows(name, replies[name])]
+        return replies, rows, _figures(rows, replies, names[-1])
 
     def _make(self, name: str, engine: LoadedEngine) -> list[Reply]:
         parts: list[Part] = []
@@ -133,6 +134,12 @@ class Talking:
             head = {"model": model, "set": group.task.set, "task": group.task.name, "kind": group.kind}
             rows += [{**head, "lang": group.lang, **_score(given, metric)} for metric in METRICS]
         return rows
+
+
+def talkers(models: Iterable[str]) -> list[str]:
+    """The models that are asked: not the one before its first step, which says nothing, if there is any other."""
+    names = list(models)
+    return [name for name in names if ":" not in name] or names
 
 
 def named(reply: str, lang: str, pool: Pool) -> set[str]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jinja2
 import msgspec
 
+from zhen.audit.adapter import ADAPTER
 from zhen.audit.figures import CardFigure, Form, mark, pointer, resolve
 from zhen.formats.record import Record
 from zhen.release.collect import clean_record, model_stage
@@ -80,6 +81,8 @@ class Card:
     def __init__(self, records: Mapping[str, Record]) -> None:
         self._cleaned = {stage: clean_record(record) for stage, record in records.items()}
         self._model = model_stage(records)
+        self._outputs = records[self._model].outputs
+        self._chats = "tune" in records
         self._run = Run(records, {})
         self.figures: dict[str, CardFigure] = {}
 
@@ -106,7 +109,10 @@ class Card:
                 "kneser_ney_tokens", "evaluate", ("figures", "kneser_ney_tokens", "value"), "integer"
             ),
             codes=codes,
-            kind=kind_of(codes),
+            kind=kind_of(codes, chat=self._chats),
+            chat=self._chats,
+            adapter=any(output.path.startswith(ADAPTER) for output in self._outputs),
+            replies=list(self._replies()) if self._chats else [],
             stages=self._stages(),
         )
         return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
@@ -135,8 +141,15 @@ class Card:
                 own = ("before tuning", "微调前")
             yield REFERENCES.get(model, own), self._cells(BITS + model + ".", "–", "3 decimals")
 
-    def _cells(self, prefix: str, missing: str, form: Form) -> list[str]:
-        names = [prefix + lang for lang in self._languages()]
+    def _replies(self) -> Iterator[tuple[Labels, list[str]]]:
+        """(labels, shares of right replies by language) of the model, and of the one that was tuned."""
+        for labels, after in ((("before tuning", "微调前"), ".pretrain"), (("this model", "本模型"), "")):
+            cells = self._cells("dialogue.never-asked.", "–", "3 decimals", behind=f".right{after}")
+            if any(cell != "–" for cell in cells):
+                yield labels, cells
+
+    def _cells(self, prefix: str, missing: str, form: Form, behind: str = "") -> list[str]:
+        names = [prefix + lang + behind for lang in self._languages()]
         found = (self._figure(_id(name), "evaluate", ("figures", name, "value"), form) for name in names)
         return [text or missing for text in found]
 
@@ -194,17 +207,18 @@ def languages(run: Run) -> list[str]:
     return sorted(lang for start, found, lang in kept if found and not start and run.number("data.write", KEPT + lang))
 
 
-def kind_of(codes: Sequence[str]) -> Labels:
+def kind_of(codes: Sequence[str], *, chat: bool) -> Labels:
     """What the first sentence calls the model."""
+    model, chinese_model = ("chat model", "对话模型") if chat else ("base model", "基座模型")
     if set(codes) == {"en", "zh"}:
-        return "A bilingual Chinese–English base model", "中英双语基座模型"
+        return f"A bilingual Chinese–English {model}", f"中英双语{chinese_model}"
     named = [LANGUAGES.get(code, (code, code)) for code in codes]
     if not named:
-        return "A base model", "基座模型"
+        return f"A {model}", chinese_model
     english, chinese = (
         separator.join(names) for separator, names in zip((", ", "、"), zip(*named, strict=True), strict=True)
     )
-    return f"A base model for text in {english}", f"{chinese}基座模型"
+    return f"A {model} for text in {english}", f"{chinese}{chinese_model}"
 
 
 def sources(cleaned: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:

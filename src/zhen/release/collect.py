@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from zhen.audit.adapter import ADAPTER
 from zhen.errors import ZhenError
 from zhen.formats.files import Digest, atomic_write, sha256_file
 from zhen.formats.record import Record, read_record
@@ -45,13 +46,14 @@ def model_stage(records: Mapping[str, Record]) -> str:
 
 
 def copy_model(context: Context, stage: str, record: Record) -> Iterator[tuple[str, Digest]]:
-    """Copy the checkpoint of a stage into the release, file by file; yields name and digest.
+    """Copy the checkpoint of a stage, and its adapter where it has one, into the release; yields name and digest.
 
     A copy from an attempt that was stopped is kept where it is the recorded one. Raises ZhenError where the source
     is not the recorded one any more, or there is no checkpoint.
     """
     outputs = [output for output in record.outputs if output.path.startswith(CHECKPOINT)]
-    if not outputs:
+    outputs += [output for output in record.outputs if output.path.startswith(ADAPTER)]
+    if not any(output.path.startswith(CHECKPOINT) for output in outputs):
         raise ZhenError(f"{stage} left no checkpoint", file=context.after[stage], expected="checkpoint/config.json, …")
     total = sum(output.bytes for output in outputs)
     done = 0

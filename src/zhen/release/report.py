@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
+from zhen.evaluate.longcontext.pictures import long_context
 from zhen.formats.files import write_text
 from zhen.formats.record import Record
 from zhen.pages.page import html_page, markdown_page
 from zhen.pages.parts import Facts, Part, Section, Text, Verdict, Words, join, translated
 from zhen.release.report_answers import answers
+from zhen.release.report_chat import chat
 from zhen.release.report_data import data_report
 from zhen.release.report_documents import open_documents
 from zhen.release.report_funnel import funnel
 from zhen.release.report_model import curves, held_out, samples_section
+from zhen.release.report_names import model_name
 from zhen.release.report_records import audit, records
 from zhen.release.report_trace import trace
 from zhen.release.summary import Run, audit_sentence, samples, summary_rows
@@ -32,6 +36,7 @@ def write_report(run_folder: Path, stage_records: Mapping[str, Record], stages: 
     title = Words(f"{name}: from pages to a release", f"{name}：从网页到发布")
     lead = [*_introduction(run), _verdict(run), _facts(run)]
     documents = open_documents(run)
+    named = partial(model_name, released=run.model)
     sections = [
         Section(heading, parts)
         for heading, parts in (
@@ -39,8 +44,10 @@ def write_report(run_folder: Path, stage_records: Mapping[str, Record], stages: 
             (Words("Data", "数据"), list(data_report(run, documents))),
             (Words("One fact", "一条事实"), list(trace(run))),
             (Words("Answers", "回答"), list(answers(run))),
+            (Words("Chat", "对话"), list(chat(run))),
             (Words("Loss curves", "损失曲线"), list(curves(run))),
             (Words("Held-out text", "留出文本"), list(held_out(run))),
+            (Words("Long context", "长文本"), list(long_context(run.long_context(), named))),
             (Words("Samples", "样例"), list(samples_section(run))),
             (Words("Audit", "审计"), list(audit(run))),
             (Words("Records", "记录"), list(records(run))),
@@ -74,6 +81,12 @@ def _introduction(run: Run) -> Iterator[Part]:
             "measured on text set apart, and released with its records.",
             "读入网页，去掉不好的；用其余的继续训练一个已有的模型，在另外留出的文本上测量，最后连同记录发布。",
         )
+    if "tune" in run.records:
+        tuned = Words(
+            "Then it was tuned on dialogues, so that it chats.",
+            "然后用对话微调，使它能够对话。",
+        )
+        text = join(Words(" ", ""), [text, tuned])
     if "sampleweb" in run.records:
         made_up = Words(
             "The pages are made up: a generator wrote them, with faults planted in them, about people and towns that "

@@ -70,6 +70,7 @@ CLAIMS = {
     "every tensor is stored in the number format that config.json names": "每个张量都以 config.json 写明的数值格式存储",
     "packed matrices have all their parts, and these fit each other": "打包的矩阵各部分齐全且彼此相符",
     "the weights that were checked are the only ones here": "除核对过的权重外，此处没有别的权重",
+    "the adapter fits the weights beside it": "适配器与旁边的权重相符",
     "the tensors are those of the checkpoint that this one is a renaming of": "张量与改名前的检查点相同",
     "the licence files of the checkpoint that this one was made of are here, unchanged": (
         "来源检查点的许可文件在此，未经改动"
@@ -109,6 +110,7 @@ EVIDENCE = {
     ),
     r"(\S+) tensors": r"\1 个张量",
     r"(\S+) tensors, none missing, none more": r"\1 个张量，不缺不多",
+    r"(\S+) matrices of rank (\S+)": r"\1 个矩阵，秩为 \2",
     r"(\S+) in (\S+)": r"\1 个为 \2",
     r"(\S+) files?": r"\1 个文件",
     r"tokenizer.model: (\S+) tokens, tokenizer.json: (\S+) tokens; (\S+) rows": (

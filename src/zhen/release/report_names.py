@@ -145,6 +145,6 @@ def model_name(model: str, released: str | None) -> Words:
     stage, _, step = model.partition(":")
     if step:
         return Words(f"before training (step {step})", f"训练前（第 {step} 步）")
-    if released == "tune" and stage == "pretrain":
-        return Words("before tuning", "微调前")
+    if released == "tune":
+        names |= {"pretrain": Words("before tuning", "微调前"), "tune": Words("this model, tuned", "本模型（微调后）")}
     return names.get(model) or Words(f"the model ({stage})", f"本模型（{stage}）")

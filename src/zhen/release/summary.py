@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -138,6 +139,11 @@ class Run(NamedTuple):
         found = self.json("evaluate", "results.json").get("questions") or []
         return list(found)
 
+    def long_context(self) -> dict[str, dict[str, Any]]:
+        """Model -> task on long texts -> what it came to."""
+        found: dict[str, dict[str, Any]] = self.json("evaluate", "results.json").get("long-context") or {}
+        return found
+
     def rows(self, stage: str | None, file: str) -> list[dict[str, Any]]:
         """The rows of a JSONL file of a stage; none where it is missing."""
         folder = self.stages.get(stage) if stage else None
@@ -184,16 +190,27 @@ def summary_rows(records: Mapping[str, Record], stages: Mapping[str, Path]) -> l
     return [(label, text) for label, text in rows if text]
 
 
+def dialogues(run: Run, model: str) -> list[dict[str, Any]]:
+    """What a model replied in chat, in an order drawn by lot that is the same for every model."""
+    file = run.json("evaluate", "results.json").get("items", {}).get(model, {}).get("dialogue")
+    found = run.rows("evaluate", file) if file else []
+    return sorted(found, key=lambda row: blake2b(f"{row['task']} {row['id']}".encode(), digest_size=8).digest())
+
+
 def samples(stages: Mapping[str, Path]) -> list[tuple[str, str, str]]:
-    """(language, prompt, what the model wrote): the last model's first sample in each language."""
-    run = Run({}, stages)
-    rows = run.rows("evaluate", "items/pretrain/samples.jsonl")
-    found = [(row["lang"], row["prompt"], row["text"]) for row in rows]
+    """(language, prompt, what the model wrote): the released model's reply to a question of each language that was
+    never asked, drawn by lot whether right or wrong; else its first sample of text."""
+    run, stage = Run({}, stages), next((stage for stage in MODEL_STAGES if stage in stages), None)
+    replies = [row for row in dialogues(run, stage or "") if row["kind"] == NEVER_ASKED]
+    found = [(row["lang"], row["question"], f" {row['reply']}{'' if row['stops'] else '…'}") for row in replies]
     if not found:
-        stage = next((stage for stage in MODEL_STAGES if stage in stages), None)
+        rows = run.rows("evaluate", "items/pretrain/samples.jsonl")
+        found = [(row["lang"], row["prompt"], f"{row['text']}…") for row in rows]
+    if not found:
         rows = run.rows(stage, "samples.jsonl")
         last = max((row["step"] for row in rows), default=0)
-        found = [(row["lang"], row["prompt"], row["continuation"]) for row in rows if row["step"] == last]
+        form = " {}" if stage == "tune" else "{}…"
+        found = [(row["lang"], row["prompt"], form.format(row["continuation"])) for row in rows if row["step"] == last]
     first: dict[str, tuple[str, str, str]] = {}
     for lang, prompt, text in found:
         first.setdefault(lang, (lang, prompt, text))

@@ -59,6 +59,10 @@ class TuneSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Sequences in an update (Yi: 64), into each of which as many dialogues are packed as fit; with preferences pairs,
     which aren't packed."""
 
+    text_share: Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)] = 0.0
+    """Share of these sequences that are text of `[pretrain]` again, every token of it learnt, so that the model doesn't
+    forget it (Ouyang et al. 2022, arXiv 2203.02155, section 3.5, mix pretraining in to the same end). Yi: none."""
+
     sequence_length: Annotated[int, msgspec.Meta(ge=8)] = 4096
     """Tokens in a sequence (Yi: 4096). Of a longer dialogue the turns are taken that fit."""
 
@@ -133,6 +137,8 @@ class TuneSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             yield "data", "an empty list", f'files or folders of dialogues, or "{SAMPLEWEB}"'
         if self.micro_batch is not None and self.micro_batch > self.batch:
             yield "micro_batch", f"micro_batch {self.micro_batch:,}", f"at most the {self.batch:,} of a step"
+        if self.text_share and self.method == "preferences":
+            yield "text_share", f"{self.text_share:g} with preferences", "none: pairs and text have no loss in common"
         if self.warmup_steps >= self.steps:
             yield "warmup_steps", f"warmup_steps {self.warmup_steps:,}", f"fewer than the {self.steps:,} steps"
         for step in self.keep_steps:

@@ -37,6 +37,7 @@ from zhen.tune.losses import Answers, Preferences, row_logprobs
 from zhen.tune.packing import Plan
 from zhen.tune.readers import Dialogue, read_dialogues
 from zhen.tune.settings import ENDINGS, SAMPLEWEB, TuneSettings
+from zhen.tune.text import TextRows, joined
 
 ADAPTER = "adapter"
 REFERENCE = "reference.jsonl"
@@ -98,7 +99,7 @@ def _tune(context: Context, settings: TuneSettings) -> Figures:
         ),
         keep=settings.keep_steps,
     )
-    batches = _Batches(settings, data, context.sections["run.seed"], chat.tokenizer.end_of_text)
+    batches = _Batches(context, settings, data, chat.tokenizer)
     loss: Loss = Answers(settings.noise)
     if settings.method == "preferences":
         batches.reference = _reference(context, settings, model, batches)
@@ -223,23 +224,30 @@ def _files(path: Path) -> list[Path]:
 class _Batches:
     """The batch of each step, by its number."""
 
-    def __init__(self, settings: TuneSettings, data: Data, seed: int, padding: int) -> None:
-        self._settings, self._seed, self._padding = settings, seed, padding
+    def __init__(self, context: Context, settings: TuneSettings, data: Data, tokenizer: Tokenizer) -> None:
+        seed = context.sections["run.seed"]
+        self._settings, self._seed, self._padding = settings, seed, tokenizer.end_of_text
         self._pairs = settings.method == "preferences"
         size = 2 if self._pairs else 1
         self.groups = [data.examples[at : at + size] for at in range(0, len(data.examples), size)]
         lengths = [max(example.length for example in group) for group in self.groups]
         self._plan = Plan(lengths, settings.sequence_length, seed, packed=not self._pairs)
         self.reference: list[float] = []
+        self._text: TextRows | None = None
+        if settings.text_share:
+            mixture = context.sections["pretrain.mixture"]
+            self._text = TextRows(context.after["shards"], settings, mixture, seed, tokenizer)
 
     def batch(self, step: int) -> Batch:
         """Also sets torch's random numbers, which noise and dropout take, by the step."""
         torch.manual_seed((self._seed * 1_000_003 + step) % (1 << 63))
-        rows = self._plan.rows(step * self._settings.batch, (step + 1) * self._settings.batch)
+        before, after = (self._text.before(at) if self._text else 0 for at in (step, step + 1))
+        rows = self._plan.rows(step * self._settings.batch - before, (step + 1) * self._settings.batch - after)
         if self._pairs:
             return self.pairs([place for row in rows for place in row])
         examples = [[self.groups[place][0] for place in row] for row in rows]
-        return batch_of(examples, self._settings.sequence_length, self._padding)
+        made = batch_of(examples, self._settings.sequence_length, self._padding)
+        return joined(made, self._text.batch(step)) if self._text and after > before else made
 
     def pairs(self, places: Sequence[int]) -> Batch:
         """Pairs as a batch, two rows each, as long as the longest of them."""

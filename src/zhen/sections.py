@@ -1,4 +1,4 @@
-"""The recipe's own sections: [run], [model], [ablate]; those of the stages stand in their rooms."""
+"""The recipe's own sections: [run], [model], [ablate], [plan]; those of the stages stand in their rooms."""
 
 from __future__ import annotations
 
@@ -119,3 +119,16 @@ class AblateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
                 yield f"grid.{key}", "[]", "at least one value"
         if self.scaling and self.mixture is not None:
             yield "scaling", "true beside [ablate.mixture]", "points of several sizes, or a search of mixtures"
+
+
+class PlanSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[plan]`: on what `zhen plan` takes the run to be made; its options go before. Changes no key."""
+
+    gpus: Count = 1
+    """Devices."""
+    device: str = "H100"
+    """One of `zhen.plan.devices`, or `here`."""
+    precision: Literal["bfloat16", "float8"] = "bfloat16"
+    """Of the layers' products."""
+    price: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    """US$ a device and hour; the device's own when left out."""

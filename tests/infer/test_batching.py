@@ -169,10 +169,11 @@ def test_greedy_equals_transformers_in_mixed_batches_with_reuse_and_guesses() ->
 
 def test_logprobs_are_the_models_own() -> None:
     model = model_of(torch.float32)
+    other = theirs(model)
     asked = Request(prompt=[5, 6, 7], max_tokens=6, stop_ids=NEVER, temperature=1.5, seed=1, logprobs=3)
     (answer,) = engine_of(model).generate([asked])
     with torch.no_grad():
-        logs = torch.log_softmax(theirs(model)(torch.tensor([[5, 6, 7, *answer.tokens]])).logits[0].double(), -1)
+        logs = torch.log_softmax(other(torch.tensor([[5, 6, 7, *answer.tokens]])).logits[0].double(), -1)
     for place, (token, logprob, top) in enumerate(zip(answer.tokens, answer.logprobs, answer.top, strict=True)):
         own = logs[2 + place]
         assert logprob == pytest.approx(float(own[token]), abs=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -95,9 +96,25 @@ def test_greedy_takes_the_first_of_equals() -> None:
     assert Sampler(request()).choose(torch.tensor([0.0, 3.0, 3.0, 1.0])) == 1
 
 
-def test_the_likeliest_token_is_always_left() -> None:
-    sampler = Sampler(request(temperature=1.0, top_p=1e-9))
-    assert sampler.choose(torch.tensor([0.0, 9.0, 1.0])) == 1
+NEAR_ZERO = (5e-324, 1e-300, 1e-45, 1e-9)
+
+
+@pytest.mark.parametrize("least", NEAR_ZERO)
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_however_cold_the_likeliest_token_is_chosen(least: float, scale: float) -> None:
+    logits = torch.tensor([0.0, 9.0, -math.inf, 1.0, -9.0]) * scale
+    for settings in (
+        {"temperature": least},
+        {"temperature": 1.0, "top_p": least},
+        {"temperature": 1e6, "top_p": least},
+    ):
+        if scale >= 1 or "top_p" in settings:  # at 1e-9, differences of 1e-30 are none
+            assert {Sampler(request(seed=seed, **settings)).choose(logits) for seed in range(9)} == {1}
+
+
+def test_of_equals_each_is_chosen_however_cold() -> None:
+    sampler = Sampler(request(temperature=1e-320))
+    assert {sampler.choose(torch.tensor([3.0, 1.0, 3.0])) for _ in range(60)} == {0, 2}
 
 
 def test_the_likeliest_tokens_come_with_their_logprobs() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 import pytest
 import torch
@@ -11,6 +13,15 @@ from zhen.model.config import PRESETS
 from zhen.model.transformer import Transformer, initialise
 
 
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_from_the_steady_number_on_a_row_has_the_same_bits_in_any_company(dtype: torch.dtype) -> None:
     config = msgspec.structs.replace(
@@ -19,12 +30,13 @@ def test_from_the_steady_number_on_a_row_has_the_same_bits_in_any_company(dtype:
     model = Transformer(config)
     initialise(model, 1)
     model = model.to(dtype)
+    model.join()
     least = steady_rows(model, 80)
     assert 1 <= least <= 16
     down = model.model.layers[0].mlp.down_proj
     generator = torch.Generator().manual_seed(5)
     with torch.inference_mode():
-        for _ in range(60):
+        for _ in range(20):
             x = torch.randn(80, 1536, generator=generator).to(dtype)
             whole = down(x)
             for count in (least, least + 1, 16, 31, 64):

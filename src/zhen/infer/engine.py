@@ -27,6 +27,7 @@ from zhen.infer.steady import steady_rows
 from zhen.model.attention import Piece
 from zhen.model.cache import Cache
 from zhen.model.likelihood import Window, rolling_windows
+from zhen.model.packed import Packed
 from zhen.model.size import parameters
 from zhen.model.transformer import Transformer
 from zhen.tokenizer.load import Tokenizer, load_tokenizer
@@ -78,10 +79,11 @@ class Engine:
         cache_tokens: int | None = None,
         cache_bits: Literal[16, 8] = 16,
     ) -> None:
-        """`batch`: most requests answered, and sequences scored, at a time. `ends`: what ends an answer beside the
-        tokenizer's end of text. `prompt_tokens`: most tokens of prompts read in a step, at least a block of 64.
-        `prefix_tokens`: of beginnings kept. `cache_tokens`: most tokens that requests under way may come to together;
-        one that needs more than that alone is refused. `cache_bits`: 8 keeps keys and values in 8 bits."""
+        """`model` is the engine's from now on (`Transformer.join`). `batch`: most requests answered, and sequences
+        scored, at a time. `ends`: what ends an answer beside the tokenizer's end of text. `prompt_tokens`: most tokens
+        of prompts read in a step, at least a block of 64. `prefix_tokens`: of beginnings kept. `cache_tokens`: most
+        tokens that requests under way may come to together; one that needs more than that alone is refused.
+        `cache_bits`: 8 keeps keys and values in 8 bits."""
         self.model = model.eval()
         model.join()
         self.tokenizer = tokenizer
@@ -240,13 +242,13 @@ class Engine:
         return min(len(request.prompt) + request.max_tokens - 1, self.longest)
 
     def _start(self, id: int, request: Request) -> Running:
-        weight = self.model.lm_head.weight
+        model = self.model
         room = self._room(request)
         return Running(
             id,
             request,
-            cache=Cache(self.model.config, 1, room, weight.dtype, weight.device, bits=self._cache_bits),
-            angles=self.model.positions(room, weight.device),
+            cache=Cache(model.config, 1, room, model.dtype, model.device, bits=self._cache_bits),
+            angles=model.positions(room, model.device),
             keys=block_keys(request.prompt, room if room > self.context_length else 0),
             stop_ids=self.ends if request.stop_ids is None else request.stop_ids,
             tokenizer=self.tokenizer,
@@ -271,7 +273,7 @@ class Engine:
             wanted += range(len(tokens) - rows, len(tokens))
         if not pieces:
             return []
-        device = self.model.lm_head.weight.device
+        device = self.model.device
         filler = [0] * max(0, self.steady_rows - len(tokens))
         hidden = self.model.together(torch.tensor(tokens + filler, device=device), pieces)
         for (state, _), piece in zip(fed, pieces, strict=True):
@@ -281,7 +283,8 @@ class Engine:
         filler = [0] * max(0, self.steady_rows - len(wanted))
         logits = self.model.lm_head(hidden[torch.tensor(wanted + filler, device=device)])
         logits = logits[: len(wanted)].float().cpu()
-        if not bool(torch.isfinite(logits).all()):
+        # of all numbers at once it would take longer than the choice itself
+        if not bool(torch.isfinite(torch.stack(logits.aminmax())).all()):
             raise ZhenError(NOT_FINITE, hint=DAMAGED)
         parts = iter(torch.split(logits, [rows for _, rows in fed if rows]))
         return [(state, next(parts) if rows else None) for state, rows in fed]
@@ -312,11 +315,12 @@ def load_engine(
 ) -> Engine:
     """The engine of a checkpoint's folder. `dtype`: float32, bfloat16 or float16; the rest as `Engine` has it.
 
-    None: as stored, but small models in float32 on a CPU, where that is faster and loses nothing.
+    None: as stored, but small models in float32 on a CPU, where that is faster and loses nothing. What is stored
+    packed stays so where the CPU can compute with it, in bfloat16.
     """
-    model = load_model(folder, dtype, device)
-    weight = model.lm_head.weight
-    if dtype is None and weight.device.type == "cpu" and parameters(model.config) <= FAST_IN_FLOAT32:
+    model = load_model(folder, dtype, device, packed=True)
+    plain = not any(isinstance(module, Packed) for module in model.modules())
+    if plain and dtype is None and model.device.type == "cpu" and parameters(model.config) <= FAST_IN_FLOAT32:
         model = model.float()
     return Engine(
         model,

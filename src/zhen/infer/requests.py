@@ -15,6 +15,7 @@ Finish = Literal["stop", "length", "cancelled"]
 context is full."""
 
 MOST_LOGPROBS = 64
+MOST_BIAS = 1e6
 
 _ANY = math.inf
 _BOUNDS = (
@@ -23,8 +24,8 @@ _BOUNDS = (
     ("top_k", 0, _ANY),
     ("min_p", 0, 1),
     ("repetition_penalty", 0, 1e6),
-    ("presence_penalty", -1e6, 1e6),
-    ("frequency_penalty", -1e6, 1e6),
+    ("presence_penalty", -MOST_BIAS, MOST_BIAS),
+    ("frequency_penalty", -MOST_BIAS, MOST_BIAS),
     ("drafts", 0, 64),
 )
 
@@ -89,8 +90,8 @@ class Request:
         for name in ("top_p", "repetition_penalty"):
             if getattr(self, name) <= 0:
                 yield name, str(getattr(self, name)), "more than 0"
-        if not all(map(math.isfinite, self.logit_bias.values())):
-            yield "logit_bias", str(dict(self.logit_bias)), "finite numbers"
+        if not all(-MOST_BIAS <= bias <= MOST_BIAS for bias in self.logit_bias.values()):
+            yield "logit_bias", str(dict(self.logit_bias)), f"numbers from {-MOST_BIAS:g} to {MOST_BIAS:g}"
         if self.logprobs is not None and not 0 <= self.logprobs <= MOST_LOGPROBS:
             yield "logprobs", str(self.logprobs), f"0 to {MOST_LOGPROBS}"
 

@@ -10,6 +10,10 @@ from torch import Tensor
 
 from zhen.infer.requests import Logprob, Request
 
+COLDEST = 1e-30
+"""Temperatures below are taken for this, in which float32 can still divide: equal logits have equal chances then, and
+any other than the highest has none."""
+
 
 class Sampler:
     """The choices of one request, which depend on its seed and on nothing that happens to others."""
@@ -33,15 +37,18 @@ class Sampler:
         if request.temperature == 0:
             return int(logits.argmax())
         # sorted once, the likeliest first and equal ones by id, so that all cuts are prefixes
-        ordered, ids = torch.sort(logits / request.temperature, descending=True, stable=True)
+        ordered, ids = torch.sort(logits, descending=True, stable=True)
         if request.top_k:
             ordered = ordered[: request.top_k]
-        probabilities = torch.softmax(ordered, dim=0)
+        # what each is below the likeliest: however cold, that one stays at 0 and no other becomes infinite upwards
+        probabilities = torch.softmax((ordered - ordered[0]) / max(request.temperature, COLDEST), dim=0)
+        kept = torch.ones_like(probabilities, dtype=torch.bool)
         if request.top_p < 1:
-            before = probabilities.cumsum(0) - probabilities
-            probabilities = torch.where(before < request.top_p, probabilities, 0.0)
+            kept &= probabilities.cumsum(0) - probabilities < request.top_p
         if request.min_p:
-            probabilities = torch.where(probabilities >= request.min_p * probabilities[0], probabilities, 0.0)
+            kept &= probabilities >= request.min_p * probabilities[0]
+        kept[0] = True
+        probabilities = torch.where(kept, probabilities, 0.0)
         return int(ids[torch.multinomial(probabilities, 1, generator=self._generator)])
 
     def took(self, token: int) -> None:

@@ -123,22 +123,22 @@ def _common(a: tuple[int, ...], b: tuple[int, ...]) -> int:
 
 def _score_group(model: Transformer, group: _Group, batch: int) -> Iterator[dict[int, Score]]:
     """Scores by place, some rows at a time: the longest first, padded on the right."""
-    weight, prefix = model.lm_head.weight, group.prefix
+    prefix, dtype, device = group.prefix, model.dtype, model.device
     first: Cache | None = None
     if prefix:
-        first = Cache(model.config, 1, prefix, weight.dtype, weight.device)
-        model.hidden(torch.tensor([group.rows[0].ids[:prefix]], device=weight.device), first)
+        first = Cache(model.config, 1, prefix, dtype, device)
+        model.hidden(torch.tensor([group.rows[0].ids[:prefix]], device=device), first)
     rows = sorted(group.rows, key=lambda row: -len(row.ids))
-    most = _ON_CPU if weight.device.type == "cpu" else _ELSEWHERE
+    most = _ON_CPU if device.type == "cpu" else _ELSEWHERE
     while rows:
         count = min(batch, max(1, most // (len(rows[0].ids) - prefix)))
         members, rows = rows[:count], rows[count:]
         rests = [row.ids[prefix:] for row in members]
         longest = len(rests[0])
-        padded = torch.tensor([[*rest, *[0] * (longest - len(rest))] for rest in rests], device=weight.device)
+        padded = torch.tensor([[*rest, *[0] * (longest - len(rest))] for rest in rests], device=device)
         cache = None
         if first is not None:
-            cache = Cache(model.config, len(members), prefix + longest, weight.dtype, weight.device)
+            cache = Cache(model.config, len(members), prefix + longest, dtype, device)
             cache.put(0, first.copy(0, prefix))
             cache.advance(prefix)
         hidden = model.hidden(padded, cache)  # [B, T, hidden]

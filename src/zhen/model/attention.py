@@ -51,13 +51,23 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -
         )
 
 
+def attend_one(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """One token for inference: q [B, K, H / K, D] over k and v [B, K, S, D] -> like q, in float32 or their dtype.
+
+    The query heads of a key head are computed as if they were so many tokens: keys and values are read once.
+    """
+    if attends_in_float32(v.device, 1):
+        return F.scaled_dot_product_attention(q, k.float(), v.float())
+    return F.scaled_dot_product_attention(q.to(v.dtype), k, v)
+
+
 class Piece(NamedTuple):
     """Some tokens of one sequence, behind what its cache holds."""
 
     cache: Cache
     length: int
     angles: tuple[Tensor, Tensor]
-    """Cosine and sine of their positions, each [length, 1, D / 2] float32."""
+    """Cosine and sine of their positions, each [length, 1, D] float32."""
     cut: int
     """So many tokens are attended to at a time: those up to the next multiple of it. By one at a time, each gets the
     very bits that it would get alone."""
@@ -70,13 +80,14 @@ class Together:
         """`rows`: length of the row, at least the tokens of all pieces; what is behind them belongs to none."""
         self._pieces = pieces
         self._over = rows - sum(piece.length for piece in pieces)
+        self._lengths = [piece.length for piece in pieces] + ([self._over] if self._over else [])
         self._cuts = [list(_cuts(piece, device)) for piece in pieces]
         for piece in pieces:
             piece.cache.room_for(piece.length)
 
     @property
     def angles(self) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of the whole row, each [1, rows, 1, D / 2]."""
+        """Cosine and sine of the whole row, each [1, rows, 1, D]."""
         cosine, sine = (
             torch.cat([*(piece.angles[which] for piece in self._pieces), *self._filler(which)])[None]
             for which in (0, 1)
@@ -84,19 +95,28 @@ class Together:
         return cosine, sine
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """q [1, H, rows, D], k and v [1, K, rows, D] -> [1, H, rows, D]; the caches of `layer` take k and v in."""
-        found = []
-        at = 0
-        for piece, cuts in zip(self._pieces, self._cuts, strict=True):
-            end = at + piece.length
-            keys, values = piece.cache.append(layer, k[:, :, at:end], v[:, :, at:end])
-            for begin, stop, seen, mask in cuts:
-                part = q[:, :, at + begin : at + stop]
-                found.append(attend(part, keys[:, :, :seen], values[:, :, :seen], mask, False))
-            at = end
+        """q [1, H, rows, D], k and v [1, K, rows, D] -> [1, rows, H · D]; the caches of `layer` take k and v in."""
+        rows, width = q.shape[2], q.shape[1] * q.shape[3]
+        ones = q.transpose(1, 2).reshape(rows, k.shape[1], -1, q.shape[3])
+        found, at = [], 0
+        # what is behind the pieces is left out by the shortest of what is zipped
+        new = (torch.split(each, self._lengths, 2) for each in (k, v))
+        for piece, cuts, its_k, its_v in zip(self._pieces, self._cuts, *new, strict=False):
+            keys, values = piece.cache.append(layer, its_k, its_v)
+            for count, seen, mask in cuts:
+                if seen < keys.shape[2]:
+                    before = keys.narrow(2, 0, seen), values.narrow(2, 0, seen)
+                else:
+                    before = keys, values
+                if mask is None:
+                    found.append(attend_one(ones.narrow(0, at, 1), *before).view(1, width))
+                else:
+                    y = attend(q.narrow(2, at, count), *before, mask, False)
+                    found.append(y[0].transpose(0, 1).reshape(count, width))
+                at += count
         if self._over:
-            found.append(found[0].new_zeros(()).expand(1, q.shape[1], self._over, q.shape[3]))
-        return torch.cat(found, 2)
+            found.append(found[0].new_zeros(()).expand(self._over, width))
+        return torch.cat(found)[None]
 
     def advance(self) -> None:
         """Count all tokens, appended in all layers, as seen."""
@@ -107,12 +127,15 @@ class Together:
         return [self._pieces[0].angles[which][:1].expand(self._over, -1, -1)] if self._over else []
 
 
-def _cuts(piece: Piece, device: torch.device) -> Iterator[tuple[int, int, int, Tensor | None]]:
-    """A piece's tokens begin … stop - 1, how many tokens the last of them sees, and the mask where they see not all."""
+def _cuts(piece: Piece, device: torch.device) -> Iterator[tuple[int, int, Tensor | None]]:
+    """A piece's tokens by parts: how many, how many the last of them sees, and a mask where they are several."""
     before, begin = piece.cache.length, 0
     while begin < piece.length:
         stop = min(piece.length, begin + piece.cut - (before + begin) % piece.cut)
         seen, rows = before + stop, stop - begin
-        mask = torch.ones(rows, seen, dtype=torch.bool, device=device).tril(seen - rows) if rows > 1 else None
-        yield begin, stop, seen, mask
+        yield (
+            rows,
+            seen,
+            torch.ones(rows, seen, dtype=torch.bool, device=device).tril(seen - rows) if rows > 1 else None,
+        )
         begin = stop

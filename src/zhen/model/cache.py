@@ -64,9 +64,10 @@ class Cache:
             both = zip((self.keys[layer], self.values[layer]), self._scales[layer], (keys, values), strict=True)
             old, new = (self._append_codes(codes, scales, some, end) for codes, scales, some in both)
             return old, new
-        self.keys[layer][:, :, self.length : end] = keys
-        self.values[layer][:, :, self.length : end] = values
-        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
+        mine, its = self.keys[layer], self.values[layer]
+        mine.narrow(2, self.length, end - self.length).copy_(keys)
+        its.narrow(2, self.length, end - self.length).copy_(values)
+        return mine.narrow(2, 0, end), its.narrow(2, 0, end)
 
     def _append_codes(self, codes: Tensor, scales: Tensor, new: Tensor, end: int) -> Tensor:
         """Put `new` behind the codes as int8, each group over its largest number; returns all of them as `dtype`."""

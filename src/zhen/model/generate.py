@@ -23,9 +23,8 @@ def generate(model: Transformer, ids: list[int], max_tokens: int, end_ids: Colle
         raise ZhenError("an empty prompt", expected="at least one token, such as the end-of-text token")
     if wrong := [token for token in ids if not 0 <= token < vocabulary]:
         raise ZhenError(f"token id {wrong[0]} in the prompt", expected=f"0 to {vocabulary - 1}")
-    weight = model.lm_head.weight
-    cache = Cache(model.config, 1, len(ids) + max_tokens, weight.dtype, weight.device)
-    tokens = torch.tensor([ids], device=weight.device)
+    cache = Cache(model.config, 1, len(ids) + max_tokens, model.dtype, model.device)
+    tokens = torch.tensor([ids], device=model.device)
     made: list[int] = []
     while len(made) < max_tokens:
         last = model.hidden(tokens, cache)[:, -1:]
@@ -33,5 +32,5 @@ def generate(model: Transformer, ids: list[int], max_tokens: int, end_ids: Colle
         if token in end_ids:
             break
         made.append(token)
-        tokens = torch.tensor([[token]], device=weight.device)
+        tokens = torch.tensor([[token]], device=model.device)
     return made

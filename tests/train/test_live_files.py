@@ -181,6 +181,7 @@ class FakeTracker(ModuleType):
         self.fails = False
 
     def init(self, *, project: str, name: str, config: dict[str, Any], resume: str) -> None:
+        print("a greeting")
         self.calls.append(("init", (project, name, config["pretrain"]["tokens"], resume)))
 
     def log(self, values: dict[str, float], *, step: int) -> None:
@@ -194,7 +195,12 @@ class FakeTracker(ModuleType):
 
 @pytest.mark.parametrize("name", ["trackio", "wandb"])
 def test_a_tracker_gets_the_numbers_of_tensorboard(
-    small_run: ModuleType, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    small_run: ModuleType,
+    inputs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
 ) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -205,6 +211,8 @@ def test_a_tracker_gets_the_numbers_of_tensorboard(
     small_run.run(context)
     assert fake.calls[0] == ("init", ("tiny", "pretrain-00000000", 4 * 256, "allow"))
     assert fake.calls[-1] == ("finish", None)
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "a greeting\n")
     told: dict[str, dict[int, float]] = {}
     for kind, given in fake.calls:
         for key, value in given[1].items() if kind == "log" else ():

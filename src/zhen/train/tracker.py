@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -49,7 +51,8 @@ class Tracker:
         if self._gone:
             return
         try:
-            call()
+            with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
+                call()
         except Exception as error:
             self._gone = True
             self._note(f"{self._name} is let go: {type(error).__name__}: {error}")

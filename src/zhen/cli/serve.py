@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import ipaddress
+import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from zhen.cli.launch import relaunch
 from zhen.console import say, visible
 from zhen.errors import ZhenError, missing_extra
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from zhen.infer.server.app import Service
 
 
 def command(
@@ -31,6 +38,11 @@ def command(
         str | None, typer.Option(help="float32 or bfloat16; by default as stored, small models on a CPU in float32.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …; by default the CPU.")] = None,
+    cache_bits: Annotated[int, typer.Option(help="16, or 8: keys and values in half the room.")] = 16,
+    memory: Annotated[
+        str | None, typer.Option(help="What to fit in: 24GB, 22.35GiB …; by default what is free.", show_default=False)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and load nothing.")] = False,
     page: Annotated[bool, typer.Option("--page/--no-page", help="A chat page under /.")] = True,
 ) -> None:
     """Serve a checkpoint by OpenAI's protocol, with a chat page, until SIGTERM or Ctrl-C.
@@ -58,9 +70,21 @@ def command(
     from zhen.infer.server.gate import Bounds
     from zhen.infer.server.room import plan
 
-    room = plan(checkpoint, batch=batch, max_context=max_context, dtype=dtype, device=device)
+    mount = page_mount() if page and not dry_run else None  # before the plan: it counts on all code being in memory
+    kept = _cache_bits(cache_bits)
+    room = plan(
+        checkpoint,
+        batch=batch,
+        max_context=max_context,
+        dtype=dtype,
+        device=device,
+        cache_bits=kept,
+        memory=None if memory is None else read_bytes(memory),
+    )
     for line in room.lines():
         say(line)
+    if dry_run:
+        return
     engine = load_engine(
         checkpoint,
         dtype=dtype,
@@ -68,6 +92,7 @@ def command(
         batch=batch,
         prefix_tokens=room.prefix_tokens,
         cache_tokens=room.cache_tokens,
+        cache_bits=kept,
     )
     engine.longest = room.context
     served = open_served(checkpoint, engine, name or checkpoint.absolute().name)
@@ -80,12 +105,17 @@ def command(
         told = ", ".join(f"{key} {value:g}" for key, value in served.defaults.items())
         say(f"where a request does not say, as generation_config.json has it: {told}")
     ready = [f"API: {address}/v1"]
-    if page:
-        from zhen.infer.server.page import mount
-
+    if mount:
         app = mount(app, serving)
         ready.append(f"chat page: {address}/")
     serve(gated(app, serving), serving.worker, host, port, ready)
+
+
+def page_mount() -> Callable[[FastAPI, Service], FastAPI]:
+    """What puts the chat page on an app; importing it takes seconds."""
+    from zhen.infer.server.page import mount
+
+    return mount
 
 
 def read_keys(given: str | None) -> tuple[str, ...]:
@@ -100,6 +130,23 @@ def read_keys(given: str | None) -> tuple[str, ...]:
     if any(not key.isascii() or " " in key for key in keys):
         raise ZhenError("a key with blanks or beyond ASCII", expected="what a header can carry", file="--api-key")
     return keys
+
+
+def read_bytes(text: str) -> int:
+    """Bytes of `24GB`, `22.35 GiB`, `1000000`. Raises ZhenError for what is none."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(?:([kMGT])(i?)B|B)?", text.strip())
+    if not found:
+        raise ZhenError(f"--memory {text}", expected="a number of bytes, such as 24GB or 22.35GiB")
+    number, prefix, binary = found.groups()
+    return int(float(number) * (1024 if binary else 1000) ** (" kMGT".index(prefix) if prefix else 0))
+
+
+def _cache_bits(bits: int) -> Literal[16, 8]:
+    if bits == 16:
+        return 16
+    if bits == 8:
+        return 8
+    raise ZhenError(f"--cache-bits {bits}", expected="16 or 8")
 
 
 def is_loopback(host: str) -> bool:

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
-from zhen.checkpoint import names
+from zhen.checkpoint import names, strictjson
 from zhen.checkpoint.configs import config_of
+from zhen.checkpoint.kept import kept_packed
+from zhen.checkpoint.packed import READ, packed, quantisation
 from zhen.checkpoint.reader import open_checkpoint
 from zhen.console import size
 from zhen.errors import ZhenError
 from zhen.infer.engine import FAST_IN_FLOAT32, PREFIX_TOKENS, PROMPT_TOKENS
 from zhen.model.config import ModelConfig
-from zhen.model.size import kv_bytes_per_token, parameters, quantised_bytes, shapes
+from zhen.model.size import (
+    cache_bytes_per_token,
+    kv_bytes_per_token,
+    packed_weights,
+    parameters,
+    quantised_bytes,
+    shapes,
+    workspace_bytes,
+)
 
-BASE = 400_000_000
-"""Bytes allowed for a process before any model: Python, torch, the server, the chat page. Without the page 0.29 GB were
-seen, the model of a million parameters included (benchmarks/serve.py)."""
 LEAST_CONTEXT = 16
 """Tokens below which a context is of no use to anybody."""
+WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".gguf")
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -38,6 +48,7 @@ class Room:
     """Requests at a time."""
     context: int
     """Tokens of the longest of them."""
+    cache_bits: Literal[16, 8] = 16
 
     @property
     def fitting(self) -> int:
@@ -58,33 +69,90 @@ class Room:
         """What it takes, and the longest context and the largest batch that fit."""
         together, fitting = self.cache_tokens, self.fitting - self.prefix_tokens
         kept, cache = (size(tokens * self.cache_token) for tokens in (self.prefix_tokens, together))
+        bits = " in 8 bits" if self.cache_bits == 8 else ""
         rest = "" if together == self.batch * self.context else f", {together:,} together: what needs more waits"
         return [
-            f"weights {size(self.weights)}, workspace {size(self.workspace)}, beginnings kept {kept}, cache {cache}; "
-            f"available {size(self.available)}",
+            f"weights {size(self.weights)}, workspace {size(self.workspace)}, beginnings kept {kept}, "
+            f"cache{bits} {cache}; available {size(self.available)}",
             f"{self.batch} requests at a time, of {self.context:,} tokens at most{rest}; there would be room for "
             f"{fitting // self.context:,} of {self.context:,}, or {self.batch} of {fitting // self.batch:,}",
         ]
 
-    def check(self, smaller: str) -> None:
-        """Raises ZhenError where not even one request of the longest fits, with what would."""
+    def check(self, others: Sequence[str]) -> None:
+        """Raises ZhenError where not even one request of the longest fits, with what would; `others` does beside a
+        shorter context."""
         if self.fitting >= self.context:
             return
         needed = self.weights + self.workspace + self.context * self.cache_token
         ways = [f"--max-context {self.fitting}"] if self.fitting >= LEAST_CONTEXT else []
+        ways += others
         raise ZhenError(
             f"{size(needed)} are needed: weights {size(self.weights)}, workspace {size(self.workspace)}, "
             f"cache of one request {size(self.context * self.cache_token)}",
             expected=f"at most the {size(self.available)} that are available",
-            hint=f"what fits: {' or '.join([*ways, smaller])}",
+            hint=f"what fits: {' or '.join(ways)}" if ways else "a smaller model, or more memory",
         )
 
 
-def plan(folder: Path, *, batch: int, max_context: int | None, dtype: str | None, device: str | None) -> Room:
-    """The room that a checkpoint takes as `zhen serve` would load it; only headers are read.
+def plan(
+    folder: Path,
+    *,
+    batch: int,
+    max_context: int | None,
+    dtype: str | None,
+    device: str | None,
+    cache_bits: Literal[16, 8] = 16,
+    memory: int | None = None,
+) -> Room:
+    """The room that a checkpoint takes as `zhen serve` would load it; only headers are read, or the config where there
+    is nothing else. `memory`: bytes to fit in, in place of those that can be had here.
 
-    Raises ZhenError where it would not fit, and for a checkpoint that is none.
+    What the process itself holds is held already: what can be had is counted without it. So all that a server needs
+    should be imported before. Raises ZhenError where it would not fit, and for a checkpoint that is none.
     """
+    if dtype is not None and dtype not in _BYTES:
+        raise ZhenError(f"dtype {dtype}", expected="one of " + ", ".join(_BYTES))
+    found = _loaded(folder, dtype, device)
+    config = found.config
+    scaling = config.rope_scaling
+    stretched = scaling.factor if scaling is not None and scaling.rope_type == "dynamic" else 1
+    longest = int(config.max_position_embeddings * stretched)
+    context = min(max_context or longest, longest)
+    token = cache_bytes_per_token(config, 8) if cache_bits == 8 else kv_bytes_per_token(config, found.width)
+    room = Room(
+        weights=found.weights,
+        workspace=_workspace(config, batch, context, found.width, cache_bits),
+        cache_token=token,
+        available=available(device) if memory is None else memory,
+        batch=batch,
+        context=context,
+        cache_bits=cache_bits,
+    )
+    packed_cache = replace(
+        room,
+        workspace=_workspace(config, batch, context, found.width, 8),
+        cache_token=cache_bytes_per_token(config, 8),
+    )
+    others = ["--cache-bits 8"] if cache_bits == 16 and packed_cache.fitting >= context else []
+    room.check([*others, *([] if found.packed else [_smaller(config)])])
+    return room
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """What a checkpoint is once it is loaded."""
+
+    config: ModelConfig
+    weights: int
+    """Bytes."""
+    width: int
+    """Bytes of a number that is computed with."""
+    packed: bool
+
+
+def _loaded(folder: Path, dtype: str | None, device: str | None) -> _Loaded:
+    if (folder / "config.json").is_file() and not any(each.suffix in WEIGHTS for each in folder.iterdir()):
+        return _announced(folder, dtype)
     checkpoint = open_checkpoint(folder)
     if checkpoint.config is None:
         raise ZhenError("missing", expected="the model's configuration", file=checkpoint.folder / "config.json")
@@ -92,25 +160,33 @@ def plan(folder: Path, *, batch: int, max_context: int | None, dtype: str | None
     config = config_of(checkpoint.config, "llama" if scheme == names.UNKNOWN else scheme, checkpoint.folder)
     count = parameters(config)
     stored = sum(tensor.end - tensor.begin for tensor in checkpoint.tensors.values())
-    on_cpu = device is None or device == "cpu"
-    if dtype is None and on_cpu and count <= FAST_IN_FLOAT32:
+    quantised = bool(packed(checkpoint))
+    kept = kept_packed(checkpoint, getattr(torch, dtype) if dtype else None, device, config.tie_word_embeddings)
+    if dtype is None and device in (None, "cpu") and count <= FAST_IN_FLOAT32 and not kept.items:
         dtype = "float32"
-    if dtype is not None and dtype not in _BYTES:
-        raise ZhenError(f"dtype {dtype}", expected="one of " + ", ".join(_BYTES))
     width = _BYTES[dtype] if dtype else 2
-    scaling = config.rope_scaling
-    stretched = scaling.factor if scaling is not None and scaling.rope_type == "dynamic" else 1
-    longest = int(config.max_position_embeddings * stretched)
-    room = Room(
-        weights=count * _BYTES[dtype] if dtype else stored,
-        workspace=_workspace(config, batch, width) + (BASE if on_cpu else 0),
-        cache_token=kv_bytes_per_token(config, width),
-        available=available(device),
-        batch=batch,
-        context=min(max_context or longest, longest),
-    )
-    room.check(_smaller(config))
-    return room
+    weights = kept.bytes(checkpoint, width) if quantised else count * width if dtype else stored
+    return _Loaded(config, weights, width, quantised)
+
+
+def _announced(folder: Path, dtype: str | None) -> _Loaded:
+    """By a config alone: weights of 16 bits, or as its quantization_config says."""
+    values = strictjson.read(folder / "config.json")
+    config = config_of(values, "llama", folder)
+    width = _BYTES[dtype or "bfloat16"]
+    if quantisation(values) != READ:
+        return _Loaded(config, parameters(config) * width, width, packed=False)
+    bits = {"Linear": (4, 128), "lm_head": (16, 128), "embed_tokens": (16, 128)}
+    for group in values["quantization_config"]["config_groups"].values():
+        weights = group["weights"]
+        for target in group["targets"]:
+            name = target.removeprefix("re:.*").removesuffix("$")
+            bits[name] = weights["num_bits"], weights["group_size"]
+    if "lm_head" not in values["quantization_config"]["ignore"] and bits["lm_head"][0] == 16:
+        bits["lm_head"] = bits["Linear"]
+    inside, group = bits["Linear"]
+    total = packed_weights(config, inside, group, bits["lm_head"][0], bits["embed_tokens"][0])
+    return _Loaded(config, total, 2, packed=True)
 
 
 def available(device: str | None) -> int:
@@ -130,11 +206,11 @@ def available(device: str | None) -> int:
         return free
 
 
-def _workspace(config: ModelConfig, batch: int, width: int) -> int:
-    """Bytes of the largest layer's intermediate values for the prompts of a step, and of a step's logits in float32."""
-    keys = config.num_key_value_heads * config.head_dim
-    block = PROMPT_TOKENS * (6 * config.hidden_size + 2 * keys + 4 * config.intermediate_size) * width
-    return block + 3 * 4 * batch * config.vocab_size
+def _workspace(config: ModelConfig, batch: int, context: int, width: int, cache_bits: Literal[16, 8]) -> int:
+    """Bytes of a step's intermediate values, for the prompts read in it and a token of each answer, and of its logits
+    in float32: made, filtered, sorted."""
+    step = workspace_bytes(config, context, cache_bits, PROMPT_TOKENS + batch)
+    return step * width // 2 + 3 * 4 * batch * config.vocab_size
 
 
 def _smaller(config: ModelConfig) -> str:

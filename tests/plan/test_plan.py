@@ -50,6 +50,20 @@ def test_a_price_changes_the_cost_alone(capsys: pytest.CaptureFixture[str]) -> N
     assert plans[1]["run"]["days"] == plans[0]["run"]["days"]
 
 
+def test_a_recipe_keeps_what_its_plan_is_for_and_options_go_before(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(Path(YI).read_text() + '\n[plan]\ngpus = 256\ndevice = "A800"\nprice = 0.5\n')
+    assert run(["plan", str(recipe), "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["gpus"], plan["device"]["name"], plan["device"]["price"]) == (256, "A800", 0.5)
+    assert run(["plan", str(recipe), "--gpus", "128", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["gpus"] == 128
+    assert run(["plan", str(recipe), "--set", "plan.gpus=0"]) == 2
+    assert "gpus" in capsys.readouterr().err
+
+
 def test_the_page_has_both_languages_and_needs_no_network(tmp_path: Path) -> None:
     page = tmp_path / "plan.html"
     assert run(["plan", YI, "--gpus", "128", "--html", str(page)]) == 0

@@ -16,11 +16,21 @@ from zhen.pages.parts import Bars, Facts, Part, Section, Table, Text, Verdict, W
 
 def command(
     recipe: Annotated[Path, typer.Argument(help="The recipe, a TOML file; recipes/ has some.", show_default=False)],
-    gpus: Annotated[int, typer.Option(metavar="N", min=1, max=1_000_000, help="Devices.")] = 1,
+    gpus: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=1_000_000, help="Devices; 1 by default.", show_default=False)
+    ] = None,
     device: Annotated[
-        str, typer.Option(metavar="NAME", help="H100, H200, H800, A100, A800, 4090, 3090; here: measure this machine.")
-    ] = "H100",
-    precision: Annotated[Literal["bfloat16", "float8"], typer.Option(help="Of the layers' products.")] = "bfloat16",
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="H100 (by default), H200, H800, A100, A800, 4090, 3090; here: measure this machine.",
+            show_default=False,
+        ),
+    ] = None,
+    precision: Annotated[
+        Literal["bfloat16", "float8"] | None,
+        typer.Option(help="Of the layers' products; bfloat16 by default.", show_default=False),
+    ] = None,
     price: Annotated[
         float | None, typer.Option(metavar="US$", min=0, help="Rent of a device an hour.", show_default=False)
     ] = None,
@@ -33,7 +43,7 @@ def command(
 ) -> int:
     """Say what a recipe's run will take, before it runs: layouts that fit, memory, time, failures, cost; data; serving.
 
-    Nothing is read but the recipe. Exit status 1 where no layout fits.
+    Nothing is read but the recipe, whose [plan] may say the options. Exit status 1 where no layout fits.
 
     Example: zhen plan recipes/yi-34b.toml --gpus 1024 --device A800
     """
@@ -42,6 +52,7 @@ def command(
     from zhen.plan.layouts import Layout
     from zhen.plan.plan import Training, make_plan
     from zhen.recipe import load_recipe, model_config
+    from zhen.sections import PlanSettings
 
     loaded = load_recipe(recipe, sets or [])
     pretrain, config = loaded.pretrain, model_config(loaded)
@@ -50,17 +61,23 @@ def command(
     if not config.vocab_size and loaded.tokenizer is not None:
         config = msgspec.structs.replace(config, vocab_size=loaded.tokenizer.vocab_size)
     check(config, recipe)
+    given = {"gpus": gpus, "device": device, "precision": precision, "price": price}
+    wanted = msgspec.structs.replace(
+        loaded.plan or PlanSettings(), **{name: value for name, value in given.items() if value is not None}
+    )
     training = Training(
         tokens=pretrain.steps * pretrain.tokens_per_step,
         steps=pretrain.steps,
         tokens_per_step=pretrain.tokens_per_step,
         sequence_length=pretrain.sequence_length,
-        precision=precision,
+        precision=wanted.precision,
     )
     only = None
-    if device.lower() == "here":
-        if gpus != 1:
-            raise ZhenError(f"{gpus} devices here", expected="one", place="--gpus", hint="--device here --gpus 1")
+    if wanted.device.lower() == "here":
+        if wanted.gpus != 1:
+            raise ZhenError(
+                f"{wanted.gpus} devices here", expected="one", place="--gpus", hint="--device here --gpus 1"
+            )
         from zhen.cli.launch import relaunch
 
         relaunch()
@@ -69,10 +86,10 @@ def command(
         only = Layout(micro_batch=pretrain.micro_batch or pretrain.sequences_per_step, compiled=False)
         chip = this_machine(config, only, pretrain.sequence_length)
     else:
-        chip = known_device(device)
-    if price is not None:
-        chip = msgspec.structs.replace(chip, price=price)
-    plan = make_plan(config, training, chip, gpus, only)
+        chip = known_device(wanted.device)
+    if wanted.price is not None:
+        chip = msgspec.structs.replace(chip, price=wanted.price)
+    plan = make_plan(config, training, chip, wanted.gpus, only)
     from zhen.plan.shown import lead, sections
 
     title = Words(f"Plan of {loaded.run.name}", f"{loaded.run.name} 的训练规划")

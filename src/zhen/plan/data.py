@@ -5,14 +5,15 @@ from __future__ import annotations
 import msgspec
 
 PAGE_BYTES = 30_000
-"""A page in a compressed WARC file: Common Crawl's of February 2024 has 3.16 billion in 88 TiB (its announcement)."""
+"""A page in a compressed WARC file, about: archives of Common Crawl have some 75 TB (arXiv 2404.09770), that of
+December 2024 2.64 billion pages (its announcement)."""
 
 LANGUAGES = 0.5
-"""Share of a crawl's pages that are in English or Chinese, about (Common Crawl, statistics of languages)."""
+"""Share of a crawl's pages that are in English or Chinese, about: 46 % and under 6 % (Common Crawl, March 2023)."""
 
 KEPT = 0.15
-"""Share of these pages that rules and duplicates leave, about: FineWeb kept 15 T tokens of 96 crawls, a seventh of
-what language and address filters had left (arXiv 2406.17557). A run of one's own on a sample says it better."""
+"""Share of these pages that rules and duplicates leave, about: FineWeb has 15 T tokens of 96 crawls (arXiv 2406.17557),
+15 % at 2.7 billion pages each, 46 % of them English, 830 tokens a page. A run on a sample of one's own says better."""
 
 TEXT_BYTES, ZSTD = 3000, 2.6
 """Text of a page, and by how much zstd shrinks it: the mean of documents extracted from news pages, and of their

@@ -12,8 +12,8 @@ Precision = Literal["bfloat16", "float8"]
 Kernel = Literal["flash-1", "flash-2", "flash-3"]
 
 LINK_SHARE = 0.8
-"""What collectives reach of a link's nominal rate: nccl-tests on eight H100 give 360 to 370 of 450 GB/s (NVIDIA,
-nccl-tests, doc/PERFORMANCE.md says how bus bandwidth is counted)."""
+"""What collectives reach of a link's nominal rate: nccl-tests' sums over eight A100 give 230 to 250 of 300 GB/s
+(docs.alayanew.com, May 2026). Switches that sum by themselves (H100) give more, for sums alone: not counted."""
 
 ATTENTION = {
     ("flash-1", "ampere"): 0.325,
@@ -76,7 +76,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
 _DGX_H100 = "NVIDIA H100 data sheet, SXM: 989 (bfloat16) and 1,979 TFLOP/s (float8) dense; 400 Gb/s a device"
 _A100 = "NVIDIA A100 data sheet, SXM 80 GB: 312 TFLOP/s, 2.04 TB/s, NVLink 600 GB/s both ways; 200 Gb/s a device"
 _RENT = "rent: specialised providers, May 2026 (mercatus-ai.com, cloud-gpu-pricing), middle of the range"
-_FOUNDRY = "llm-foundry's table, 1B at 2,048 tokens on 8 {}"
+_FOUNDRY = "llm-foundry's table, 7B at 2,048 tokens on 8 {}"
 _TITAN = "torchtitan's tables of December 2024, Llama 3.1 8B on 8, compiled"
 
 DEVICES = {
@@ -93,7 +93,7 @@ DEVICES = {
             per_node=8,
             watts=700,
             price=3.0,
-            efficiency={"bfloat16": 0.587, "float8": 0.447},
+            efficiency={"bfloat16": 0.585, "float8": 0.452},
             fitted=f"bfloat16: {_FOUNDRY.format('H100')}; float8: as H200, the same chip",
             source=f"{_DGX_H100}; 80 GB, 3.35 TB/s, NVLink 900 GB/s both ways, 700 W; {_RENT}",
         ),
@@ -108,8 +108,8 @@ DEVICES = {
             per_node=8,
             watts=500,
             price=3.0,
-            efficiency={"bfloat16": 0.491, "float8": 0.372},
-            unlimited=0.587,
+            efficiency={"bfloat16": 0.496, "float8": 0.377},
+            unlimited=0.585,
             fitted=_TITAN,
             source=f"{_DGX_H100}; 96 GB of HBM2e at 2.4 TB/s, limited to 500 W (torchtitan, benchmarks/); {_RENT}",
         ),
@@ -124,7 +124,7 @@ DEVICES = {
             per_node=8,
             watts=700,
             price=4.0,
-            efficiency={"bfloat16": 0.587, "float8": 0.447},
+            efficiency={"bfloat16": 0.585, "float8": 0.452},
             fitted="bfloat16: as H100, the same chip; float8: torchtitan's table of June 2025, 8B on 32 H200",
             source=f"NVIDIA H200 data sheet: 141 GB, 4.8 TB/s, else as H100; {_RENT}",
         ),
@@ -139,7 +139,7 @@ DEVICES = {
             per_node=8,
             watts=700,
             price=3.0,
-            efficiency={"bfloat16": 0.587, "float8": 0.447},
+            efficiency={"bfloat16": 0.585, "float8": 0.452},
             fitted="as H100, the same chip",
             source="as H100 with NVLink at 400 GB/s both ways (DeepSeek-V3, arXiv 2412.19437); rent as H100",
         ),
@@ -154,7 +154,7 @@ DEVICES = {
             per_node=8,
             watts=400,
             price=1.3,
-            efficiency={"bfloat16": 0.709},
+            efficiency={"bfloat16": 0.723},
             fitted=_FOUNDRY.format("A100"),
             source=f"{_A100}; {_RENT}",
         ),
@@ -169,7 +169,7 @@ DEVICES = {
             per_node=8,
             watts=400,
             price=1.3,
-            efficiency={"bfloat16": 0.709},
+            efficiency={"bfloat16": 0.723},
             fitted="as A100, the same chip",
             source="as A100 with NVLink at 400 GB/s both ways (NVIDIA's statement of 7 November 2022); rent as A100",
         ),
@@ -184,7 +184,7 @@ DEVICES = {
             per_node=8,
             watts=450,
             price=0.5,
-            efficiency={"bfloat16": 0.709, "float8": 0.447},
+            efficiency={"bfloat16": 0.723, "float8": 0.452},
             fitted="not fitted: A100's share for bfloat16, H100's for float8",
             source="NVIDIA Ada architecture paper: 165.2 (bfloat16) and 330.3 TFLOP/s (float8) dense with "
             "sums in float32, 1,008 GB/s, 450 W; PCIe 4.0 x16 between cards; network and rent "
@@ -201,7 +201,7 @@ DEVICES = {
             per_node=8,
             watts=350,
             price=0.25,
-            efficiency={"bfloat16": 0.709},
+            efficiency={"bfloat16": 0.723},
             fitted="not fitted: A100's share",
             source="NVIDIA GA102 architecture paper: 71 TFLOP/s dense with sums in float32, 936 GB/s, 350 W; "
             "PCIe 4.0 x16 between cards; network and rent assumed (100 Gb/s, US$ 0.25)",

@@ -12,8 +12,13 @@ from zhen.plan.layouts import Layout
 CONTEXT_BYTES = 1.5e9
 """What a process has on a GPU before it trains: CUDA's context, the workspaces of cuBLAS, the buffers of NCCL."""
 
-FRAGMENTS = 0.04
-"""Share of a GPU that PyTorch's allocator can't hand out (blocks that don't fit), with expandable segments."""
+FRAGMENTS = 0.1
+"""Share of a GPU that PyTorch's allocator holds but can't hand out (blocks that don't fit): torchtitan's readings are 5
+to 17 % above what is alive (`docs/results/plan.md`)."""
+
+
+LOGIT = 12
+"""Bytes of a logit at the loss's backward: its log-softmax, the gradient of the choice and its own, in float32 each."""
 
 
 class Memory(msgspec.Struct, frozen=True):
@@ -60,7 +65,7 @@ def memory(
     kept, again, beside = _activations(config, layout, 2 if apart else 4, kept_on_cpu)
     stream = config.num_hidden_layers * tokens * kept
     last = tokens * (config.hidden_size * (6 if kept_on_cpu is None else 10) + 4)
-    loss = (layout.loss_chunk or tokens * cut) * config.vocab_size * (6 if layout.compiled else 12) / cut
+    loss = (layout.loss_chunk or tokens * cut) * config.vocab_size * LOGIT / cut
     before = 4 * own * accumulates
     if apart:
         gathered = {"gathered weights": 2 * outside + 3 * 2 * layer}

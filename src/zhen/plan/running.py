@@ -25,7 +25,7 @@ assumption; Llama 3's 3 by hand of 419 say that it can be minutes."""
 PUE = 1.56
 """Energy of a data centre by that of its machines, mean of Uptime Institute's survey of 2024."""
 
-HOST_SHARE = 0.46
+HOST_SHARE = 0.41
 """Power of the rest of a machine by that of its GPUs: a DGX H100 takes 10.2 kW at most, eight GPUs 5.6 (NVIDIA, data
 sheet); less half, as hosts seldom run full."""
 

@@ -20,10 +20,9 @@ OPTIMIZER_BYTES = 40
 """A parameter: AdamW reads weight, gradient and two moments and writes three of them (28); the norm reads the gradient
 (4), clipping reads and writes it (8)."""
 
-LOGIT_BYTES = {True: 14, False: 38}
-"""Traffic of a logit in the loss, forward and backward, compiled or not. Compiled: written in bfloat16, read for the
-sum, read and written for the gradient, read by two products, 2 each, and 2 to spare; eager each step by itself in
-float32 (cast 6, log-softmax 8, gradient of the choice 4 + 4, of log-softmax 12, cast 4)."""
+LOGIT_BYTES = 38
+"""Traffic of a logit in the loss, forward and backward, each operation by itself: cast to float32 6, log-softmax 8,
+gradient of the choice 4 + 4, of log-softmax 12, cast back 4."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -111,7 +110,7 @@ def _compute(
     between = tokens * traffic(config, layout.compiled, device.generation == "cpu") / cut / device.bandwidth
     between *= 1 if layout.recompute == "none" else 4 / 3
     head = 3 * _product(device, layout, tokens, config.hidden_size, config.vocab_size, "bfloat16")
-    logits = tokens * config.vocab_size * LOGIT_BYTES[layout.compiled] / cut / device.bandwidth
+    logits = tokens * config.vocab_size * LOGIT_BYTES / cut / device.bandwidth
     return {
         "products": layers * (3 * sum(each) + again) + head,
         "attention": layers * attention * passes,

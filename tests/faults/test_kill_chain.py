@@ -21,7 +21,8 @@ from zhen.run import records_of, stages_of
 MICRO = Path(__file__).resolve().parents[2] / "recipes" / "micro.toml"
 SEED = 20231114
 NAMES = [stage.name for stage in stages_of(load_recipe(MICRO))]
-SECONDS = 120.0
+SECONDS = 600.0
+"""Without a line from a run, after which it counts as hung; a busy machine has been silent for two minutes."""
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:

@@ -122,7 +122,7 @@ def _dialogues(run: Run, models: Sequence[str]) -> Iterator[Part]:
         )
     )
     first = {item["lang"]: item for item in reversed(shown) if item["right"]}
-    opened = list(first.values())
+    opened = [first[lang] for lang in sorted(first)]
     yield from (_excerpt(run, item, items) for item in opened)
     rest = [item for item in shown if item not in opened]
     if rest:

@@ -151,6 +151,8 @@ def test_ctrl_c_stops_a_long_answer_and_the_prompt_is_back(chat_folder: Path) ->
         read_until(terminal, "The town", 200)
         os.write(terminal, b"\x03")
         assert "(stopped)" in read_until(terminal, "› ")
+    os.write(terminal, b"/reset\n")
+    assert "forgotten" in read_until(terminal, "› ")
     os.write(terminal, b"\x03")
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
     os.close(terminal)

@@ -93,3 +93,11 @@ def test_changing_the_models_dtype_leaves_packed_weights_alone() -> None:
 @pytest.mark.parametrize(("shape", "due"), [((8, 96, 48), False), ((3, 64, 32), False), ((4, 64, 32), True)])
 def test_shapes_that_are_not_computed_with_are_told(shape: tuple[int, int, int], due: bool) -> None:
     assert computable(*shape) is due
+
+
+@computes
+@pytest.mark.parametrize("x", [torch.zeros(2, 32).bfloat16(), torch.zeros(2, 64)], ids=["narrow", "float32"])
+def test_other_input_is_refused_before_it_is_read(x: Tensor) -> None:
+    words, scales, _ = made(8, 64, 4, 32)
+    with pytest.raises(ValueError, match="64 columns"):
+        Packed(words, scales, 4)(x)

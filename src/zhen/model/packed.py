@@ -66,7 +66,9 @@ class Packed(_Weights):
         self._product = kernel(bits)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., columns] -> [..., rows], both bfloat16; sums are in float32."""
+        """[..., columns] bfloat16 -> [..., rows] bfloat16; sums are in float32."""
+        if x.dtype != torch.bfloat16 or x.shape[-1] != self._columns:  # memory is read by address from here on
+            raise ValueError(f"{x.dtype} {list(x.shape)} for a packed matrix of {self._columns} columns")
         x = x.contiguous()
         y = x.new_empty((*x.shape[:-1], self._rows))
         count = x.numel() // self._columns

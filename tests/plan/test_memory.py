@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from zhen.model import size
 from zhen.model.attention import attends_in_float32
@@ -82,9 +84,9 @@ class Alive(TorchDispatchMode):
         self.now -= self._live.pop(key, 0)
 
 
-def peak(config: ModelConfig, rows: int, length: int, parts: int) -> int:
+def peak(config: ModelConfig, rows: int, length: int, parts: int, model: Transformer | None = None) -> int:
     """Most that is alive in a step of ours, the optimizer's state being there."""
-    model, batch = fresh(config), batch_of(rows * parts, length)
+    model, batch = model or fresh(config), batch_of(rows * parts, length)
     settings = PretrainSettings(
         tokens=10**6, tokens_per_step=rows * parts * length, sequence_length=length, learning_rate=1e-3
     )
@@ -99,6 +101,31 @@ def peak(config: ModelConfig, rows: int, length: int, parts: int) -> int:
         clip_gradient(optimizer, 1.0)
         optimizer.step(1e-3)
     return alive.most
+
+
+def every_second_product() -> Any:
+    """What torchtitan's selective way keeps: attention's output and every second product's."""
+    products = {False: 0, True: 0}
+
+    def policy(context: Any, operation: Any, *given: Any, **named: Any) -> CheckpointPolicy:
+        if "scaled_dot_product" in str(operation):
+            return CheckpointPolicy.MUST_SAVE
+        if operation is torch.ops.aten.mm.default:
+            products[context.is_recompute] += 1
+            if products[context.is_recompute] % 2:
+                return CheckpointPolicy.MUST_SAVE
+        return CheckpointPolicy.PREFER_RECOMPUTE
+
+    return create_selective_checkpoint_contexts(policy)
+
+
+def recomputing(config: ModelConfig, recompute: str) -> Transformer:
+    """A model whose layers keep only some of their activations."""
+    model = fresh(config)
+    for layer in model.model.layers:
+        some = {"context_fn": every_second_product} if recompute == "selective" else {}
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, **some)
+    return model
 
 
 def expected(config: ModelConfig, layout: Layout, length: int, parts: int) -> float:
@@ -120,6 +147,23 @@ def expected(config: ModelConfig, layout: Layout, length: int, parts: int) -> fl
 def test_memory_is_what_is_alive_in_a_step(config: ModelConfig, rows: int, length: int, parts: int) -> None:
     due = peak(config, rows, length, parts)
     assert expected(config, Layout(micro_batch=rows, compiled=False), length, parts) == pytest.approx(due, rel=0.05)
+
+
+@pytest.mark.parametrize("recompute", ["selective", "full"])
+@pytest.mark.parametrize(
+    ("config", "rows", "parts"),
+    [
+        (shape(128, 352, 4, 4, 2, 500), 2, 1),
+        (shape(128, 352, 5, 4, 2, 500), 2, 2),
+        (shape(96, 256, 3, 3, 3, 900), 2, 2),
+    ],
+)
+def test_memory_is_what_is_alive_where_activations_are_computed_again(
+    config: ModelConfig, rows: int, parts: int, recompute: Any
+) -> None:
+    due = peak(config, rows, 300, parts, recomputing(config, recompute))
+    layout = Layout(micro_batch=rows, compiled=False, recompute=recompute)
+    assert expected(config, layout, 300, parts) == pytest.approx(due, rel=0.05)
 
 
 def test_memory_is_what_torchs_tracker_sees() -> None:

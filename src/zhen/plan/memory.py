@@ -71,7 +71,8 @@ def memory(
         gathered = {"gathered weights": 2 * outside + 3 * 2 * layer}
         few, mine, all_of_it = gathered, 2 * head + 2 * layer, 6 * layer + 6 * outside
     else:
-        gathered = {"bfloat16 copies": 2 * (config.num_hidden_layers * layer + head)}
+        layers = config.num_hidden_layers if layout.recompute == "none" else 0  # else they are cast again
+        gathered = {"bfloat16 copies": 2 * (layers * layer + head)}
         few, mine = {"bfloat16 copies": 2 * layer}, 4 * head * (1 - accumulates)
         all_of_it = -4 * layer * (1 - accumulates)  # the first layer's own come when its activations go
     moments = {

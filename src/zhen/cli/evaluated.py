@@ -11,6 +11,7 @@ from zhen.evaluate.harness.differences import differences, effects
 from zhen.evaluate.harness.result import ITEMS, Loaded
 from zhen.evaluate.items import NATS, figure
 from zhen.evaluate.longcontext.grid import CHOICE, EXACT
+from zhen.evaluate.settings import LONG_CONTEXT
 
 METRICS = (CHOICE, EXACT)
 
@@ -25,7 +26,7 @@ def show(loaded: Loaded, as_json: bool) -> int:
     rows = []
     for name, model in result.models.items():
         for task, row in model.results.items():
-            macro = figure(row["macro"], row["metric"], 1) if row["parts"] else ""
+            macro = figure(row["macro"], row["metric"], 1) if row["parts"] and task not in LONG_CONTEXT else ""
             chance = "" if row["chance"] is None else figure(row["chance"], row["metric"], 1)
             cells = [
                 task,
@@ -83,12 +84,15 @@ def _show_long(model: str, task: str, row: dict[str, Any]) -> None:
             table([f"{heading} {lang}: {' / '.join(METRICS)}, %", *(f"{each:,} tokens" for each in lengths)], lines)
         )
     if "positions" in row:
-        found = [
-            (cell["lang"], f"{cell['first']:,} to {cell['last']:,}", with_error(cell, NATS), f"{cell['n']:,}")
-            for cell in row["positions"]
-        ]
+        found = [(cell["lang"], _bin(cell), with_error(cell, NATS), f"{cell['n']:,}") for cell in row["positions"]]
         out.print()
         out.print(table([heading, "tokens before", "nats", "documents"], found))
+
+
+def _bin(cell: dict[str, Any]) -> str:
+    """`9 to 12`: the positions of a bin."""
+    first, last = cell["first"], cell["last"]
+    return f"{first:,}" if first == last else f"{first:,} to {last:,}"
 
 
 def show_differences(a: Loaded, b: Loaded, *, as_json: bool, again: bool = False) -> int:

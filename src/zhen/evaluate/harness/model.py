@@ -80,7 +80,11 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval is not typed
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         if context.startswith(TURNS):
-            return self.tok_encode(context), self.engine.tokenizer.encode(continuation)
+            ids, rest = self.tok_encode(context), self.engine.tokenizer.encode(continuation)
+            # the harness counts white space at a context's end to what follows, the line's end of a turn's head too
+            while self.engine.tokenizer.decode(ids[-1:]).isspace():
+                rest.insert(0, ids.pop())
+            return ids, rest
         context_ids, continuation_ids = super()._encode_pair(context, continuation)
         return context_ids, continuation_ids
 

@@ -85,8 +85,7 @@ def _table(loaded: Loaded) -> Iterator[Part]:
         Words("task", "任务"),
         Words("metric", "指标"),
         Words("score, % or nats", "得分（% 或奈特）"),
-        Words("standard error", "标准误"),
-        Words("mean of subjects, %", "科目平均（%）"),
+        Words("mean of subjects", "科目平均"),
         Words("items", "题数"),
         Words("cut prompts", "被截断的提示"),
         Words("seconds", "秒"),
@@ -96,9 +95,11 @@ def _table(loaded: Loaded) -> Iterator[Part]:
             name,
             task,
             metric,
-            figure(value["score"], metric),
-            "–" if value["stderr"] is None else figure(value["stderr"], metric),
-            figure(row["macro"], metric) if row["parts"] and metric == row["metric"] else "–",
+            figure(value["score"], metric)
+            + ("" if value["stderr"] is None else f" ± {figure(value['stderr'], metric)}"),
+            figure(row["macro"], metric)
+            if row["parts"] and metric == row["metric"] and task not in LONG_CONTEXT
+            else "–",
             f"{value['n']:,}",
             f"{row['truncated']:,}",
             f"{row['seconds']:.1f}",
@@ -155,7 +156,7 @@ def _pairs(loaded: Loaded) -> Iterator[Part]:
             f"{row['second']} − {row['first']}",
             f"{'+' if row['difference'] > 0 else ''}{figure(row['difference'], row['metric'])}",
             "–" if row["stderr"] is None else figure(row["stderr"], row["metric"]),
-            "–" if row["p"] is None else f"{row['p']:.4f}",
+            "–" if row["p"] is None else "<0.0001" if row["p"] < 0.0001 else f"{row['p']:.4f}",
             f"{row['n']:,}",
         )
         for row in loaded.result.paired

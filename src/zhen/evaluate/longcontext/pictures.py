@@ -10,7 +10,7 @@ from zhen.evaluate.longcontext.needles import CHOICES
 from zhen.pages.charts import Line, line_chart
 from zhen.pages.heat import heat_map
 from zhen.pages.languages import language
-from zhen.pages.parts import Fold, Panel, Panels, Part, Table, Text, Words
+from zhen.pages.parts import Fold, Panel, Panels, Part, Table, Text, Words, chinese
 
 Results = Mapping[str, Mapping[str, Any]]
 """Model -> task -> what it came to."""
@@ -24,7 +24,10 @@ def long_context(results: Results, named: Callable[[str], str] = str) -> Iterato
         grids = {model: rows[task]["grid"] for model, rows in results.items() if task in rows}
         if grids:
             yield Text(_about(task))
-            yield Panels([panel for model, grid in grids.items() for panel in _panels(grid, named(model))])
+            # models side by side, each language and way of counting on a line of its own
+            for lang in dict.fromkeys(row["lang"] for grid in grids.values() for row in grid):
+                for metric in METRICS:
+                    yield Panels([_panel(grid, named(model), lang, metric) for model, grid in grids.items()])
             yield Fold(Words("by length", "按长度"), [_table(grids, named)])
     losses = {model: row["positions"] for model, rows in results.items() for row in rows.values() if "positions" in row}
     if losses:
@@ -54,24 +57,25 @@ def _about(task: str) -> Words:
     )
 
 
-def _panels(grid: list[dict[str, Any]], model: str) -> Iterator[Panel]:
-    cells = {(row["lang"], row["tokens"], row["depth"]): row for row in grid}
-    lengths = sorted({row["tokens"] for row in grid})
-    depths = sorted({row["depth"] for row in grid if row["depth"] is not None})
-    for lang in dict.fromkeys(row["lang"] for row in grid):
-        tongue = language(lang)
-        for metric, label in METRICS.items():
-            own = [row for row in grid if row["lang"] == lang and row["depth"] is None]
-            shares = [[cells[lang, length, depth][metric] for length in lengths] for depth in depths]
-            counted = sum(row["n"] for row in own)
-            mean = f"{100 * sum(row[metric] * row['n'] for row in own) / counted:.1f} %"
-            yield Panel(
-                Words(f"{model} · {tongue} · {label}", f"{getattr(model, 'zh', model)} · {tongue.zh} · {label.zh}"),
-                heat_map(shares, [str(depth) for depth in depths], [f"{length:,}" for length in lengths]),
-                "",
-                "",
-                Words(f"{mean} of {counted:,} prompts", f"{counted:,} 个提示中的 {mean}"),
-            )
+def _panel(grid: list[dict[str, Any]], model: str, lang: str, metric: str) -> Panel:
+    cells = {(row["tokens"], row["depth"]): row for row in grid if row["lang"] == lang}
+    lengths = list(dict.fromkeys(length for length, _ in cells))
+    depths = [depth for length, depth in cells if length == lengths[0] and depth is not None]
+    whole = [cells[length, None] for length in lengths]
+    counted = sum(row["n"] for row in whole)
+    mean = f"{100 * sum(row[metric] * row['n'] for row in whole) / counted:.1f} %"
+    tongue, label = language(lang), METRICS[metric]
+    return Panel(
+        Words(f"{model} · {tongue} · {label}", f"{chinese(model)} · {tongue.zh} · {label.zh}"),
+        heat_map(
+            [[cells[length, depth][metric] for length in lengths] for depth in depths],
+            [str(depth) for depth in depths],
+            [f"{length:,}" for length in lengths],
+        ),
+        "",
+        "",
+        Words(f"{mean} of {counted:,} prompts", f"{counted:,} 个提示中的 {mean}"),
+    )
 
 
 def _table(grids: Mapping[str, list[dict[str, Any]]], named: Callable[[str], str]) -> Table:
@@ -109,5 +113,5 @@ def _lines(losses: Mapping[str, list[dict[str, Any]]], named: Callable[[str], st
             tongue, name = language(lang), named(model)
             # the middle of a bin, on the axis that doublings divide
             points = [((row["first"] * row["last"]) ** 0.5, row["score"]) for row in rows if row["lang"] == lang]
-            label = Words(f"{name}, {tongue}", f"{getattr(name, 'zh', name)}，{tongue.zh}")
+            label = Words(f"{name}, {tongue}", f"{chinese(name)}，{tongue.zh}")
             yield Line(label, points, colour=(2 * at + colour) % 6, dashed=at % 2 == 1)

@@ -55,7 +55,7 @@ STAGES = (
     ),
     Stage(
         "quantize",
-        1,
+        2,
         ("quantize",),
         ("data.write/kept", "tokenizer", "pretrain", "tune"),
         "zhen.quantize.stage:quantize",

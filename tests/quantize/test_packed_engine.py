@@ -119,7 +119,7 @@ def test_where_it_can_not_be_done_weights_are_unpacked_and_it_is_said(
 
 @computes
 def test_matrices_in_odd_groups_are_unpacked_alone(packed: Any, capsys: Any) -> None:
-    model = load_model(packed(bits=4, group=64), packed=True)
+    model = load_model(packed(bits=4, group=48), packed=True)
     assert type(model.model.layers[0].mlp.up_proj) is Packed
     assert type(model.model.layers[0].mlp.down_proj) is not Packed
     assert capsys.readouterr().err.endswith(": 2 matrices are in groups of 48\n")

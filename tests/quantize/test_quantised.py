@@ -19,9 +19,9 @@ from zhen.checkpoint.packed import PACKED, SCALE, SHAPE
 from zhen.checkpoint.reader import open_checkpoint
 from zhen.checkpoint.writer import write_safetensors
 from zhen.errors import ZhenError
-from zhen.model.size import packed_weights
+from zhen.model.size import packed_weights, weight_group
 from zhen.quantize.calibrate import calibrate
-from zhen.quantize.round import largest_group, round_to_nearest
+from zhen.quantize.round import round_to_nearest
 from zhen.quantize.settings import QuantizeSettings
 from zhen.quantize.stage import quantize
 from zhen.quantize.write import Quantised, quantise_checkpoint, read_quantised
@@ -74,7 +74,7 @@ def test_what_is_read_back_is_what_was_rounded(checkpoint: Path, tmp_path: Path)
     for name, weight in before.items():
         bits = 8 if "embed" in name else 4
         packed = weight.dim() == 2 and name != "lm_head.weight"
-        group = largest_group(weight.shape[-1], 64)
+        group = weight_group(weight.shape[-1], 64)
         due = round_to_nearest(weight, bits, group, torch.bfloat16).weight() if packed else weight
         assert torch.equal(after[name].float(), due), name
 
@@ -82,7 +82,7 @@ def test_what_is_read_back_is_what_was_rounded(checkpoint: Path, tmp_path: Path)
 def test_inspect_names_bits_and_groups_and_counts_parameters(checkpoint: Path, tmp_path: Path) -> None:
     report = made(checkpoint, tmp_path, head_bits=8)
     seen, before = inspect_checkpoint(tmp_path / "q"), inspect_checkpoint(checkpoint)
-    assert seen.dtypes == {"int4/64": 12, "BF16": 6, "int4/48": 2, "int8/64": 1}
+    assert seen.dtypes == {"int4/64": 12, "BF16": 6, "int4/32": 2, "int8/64": 1}
     assert (seen.family, seen.parameters, seen.unmapped) == ("llama", before.parameters, [])
     assert seen.bytes == report.bytes_after < 0.55 * report.bytes_before
     assert any("compressed-tensors pack-quantized" in note for note in seen.notes)
@@ -192,7 +192,7 @@ def test_the_audit_takes_packed_matrices_for_what_they_stand_for(checkpoint: Pat
     made(checkpoint, tmp_path)
     found = weights_findings(tmp_path / "q")
     assert {verdict for verdict, _ in found.values()} == {"holds"}
-    assert found["weights.dtype"][1] == "21 in BF16, 14 of them packed as int4/48, int4/64"
+    assert found["weights.dtype"][1] == "21 in BF16, 14 of them packed as int4/32, int4/64"
     damaged(tmp_path / "q", lambda n, d, s, b: None if n == NAME + SCALE else (n, d, s, b))
     assert weights_findings(tmp_path / "q")["weights.packed"][0] == "fails"
 

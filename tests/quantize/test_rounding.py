@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from zhen.checkpoint.packing import pack, unpack
 from zhen.errors import ZhenError
+from zhen.model.size import weight_group
 from zhen.quantize.gptq import Hessian, gptq
-from zhen.quantize.round import find_scales, largest_group, round_to_nearest
+from zhen.quantize.round import find_scales, round_to_nearest
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -37,10 +38,13 @@ def test_words_are_those_of_compressed_tensors(bits: int) -> None:
 
 
 @given(st.integers(1, 400), st.integers(8, 128))
-def test_the_group_divides_and_no_larger_one_does(columns: int, group: int) -> None:
-    found = largest_group(columns, group)
+def test_the_group_divides_and_no_larger_one_of_its_kind_does(columns: int, group: int) -> None:
+    found = weight_group(columns, group)
+    larger = [size for size in range(found + 1, min(group, columns) + 1) if columns % size == 0]
     assert columns % found == 0
-    assert not any(columns % size == 0 for size in range(found + 1, min(group, columns) + 1))
+    assert group not in larger
+    assert not any(size % 32 == 0 for size in larger)
+    assert found == group or found % 32 == 0 or not larger
 
 
 @pytest.mark.parametrize("bits", [4, 8])

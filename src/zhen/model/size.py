@@ -144,14 +144,20 @@ def cache_bytes_per_token(config: ModelConfig, bits: int = 16) -> int:
     return 2 * numbers if bits == 16 else numbers + 2 * numbers // cache_group(config)
 
 
+def weight_group(columns: int, group: int) -> int:
+    """Weights that share a scale in rows of `columns`: `group` where that divides them, else the largest multiple of 32
+    below (with which the engine computes as it is), else the largest size of all."""
+    sizes = [size for size in range(min(group, columns), 0, -1) if columns % size == 0]
+    return next((size for size in sizes if size == group or size % 32 == 0), sizes[0])
+
+
 def packed_bytes(shape: tuple[int, ...], bits: int, group: int) -> int:
-    """Bytes of a matrix packed in `bits` with a scale of 16 bits for each `group` columns, or the largest that divides
-    them; of any tensor in 16 bits."""
+    """Bytes of a matrix packed in `bits` with a scale of 16 bits for each `weight_group` of columns; of any tensor
+    in 16 bits."""
     if bits == 16 or len(shape) < 2:
         return 2 * prod(shape)
     rows, columns = shape
-    size = next(size for size in range(min(group, columns), 0, -1) if columns % size == 0)
-    return rows * (4 * -(-columns * bits // 32) + 2 * columns // size)
+    return rows * (4 * -(-columns * bits // 32) + 2 * columns // weight_group(columns, group))
 
 
 def packed_weights(config: ModelConfig, bits: int, group: int, head_bits: int = 16, embedding_bits: int = 16) -> int:

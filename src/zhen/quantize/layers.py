@@ -22,9 +22,10 @@ from zhen.checkpoint.writer import write_safetensors
 from zhen.errors import ZhenError
 from zhen.formats.files import write_json
 from zhen.model.rope import Rotary
+from zhen.model.size import weight_group
 from zhen.model.transformer import Layer, Linear
 from zhen.quantize.gptq import Hessian, gptq
-from zhen.quantize.round import Rounded, largest_group, round_to_nearest
+from zhen.quantize.round import Rounded, round_to_nearest
 from zhen.quantize.settings import QuantizeSettings
 
 STEPS = (
@@ -130,7 +131,7 @@ class Layers:
         if len(view.shape) != 2 or bits == 16:
             return None
         rows, columns = view.shape
-        return Packed(name, (rows, columns), bits, largest_group(columns, self.settings.group), DTYPES[self.dtype][0])
+        return Packed(name, (rows, columns), bits, weight_group(columns, self.settings.group), DTYPES[self.dtype][0])
 
     def _part(self, number: int, ending: str = ".safetensors") -> Path:
         return self._work / (f"layer-{number:05d}{ending}" if number >= 0 else f"outside{ending}")

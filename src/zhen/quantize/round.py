@@ -25,11 +25,6 @@ class Rounded(NamedTuple):
         return by_group.to(self.scales.dtype).float().view(rows, columns)
 
 
-def largest_group(columns: int, group: int) -> int:
-    """The largest size up to `group` by which `columns` can be divided."""
-    return next(size for size in range(min(group, columns), 0, -1) if columns % size == 0)
-
-
 def to_codes(weight: Tensor, scales: Tensor, bits: int) -> Tensor:
     """The nearest codes, float32: `weight` over `scales` (of one shape), rounded, within -2^(bits-1) … 2^(bits-1)-1."""
     half = 1 << (bits - 1)

@@ -17,7 +17,7 @@ class QuantizeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     group: Annotated[int, msgspec.Meta(ge=8)] = 128
     """Neighbouring weights of a row that share a scale of 16 bits. A matrix whose width it doesn't divide gets the
-    largest group below that does."""
+    largest multiple of 32 below that does, or else the largest group of all."""
 
     head_bits: Literal[16, 8] = 16
     """Bits of the head; in 8 it is rounded to the nearest, by the same group."""

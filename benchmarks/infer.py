@@ -1,8 +1,9 @@
 """Generation speed beside transformers and llama.cpp: one random LLaMA, greedy, in turns, in one run.
 
 Each row makes a few tokens, then the next, many rounds long; a ratio is the median of the ratios within a round, so
-that other work on the machine hits both sides alike. Beside them the products of all matrices alone with as many rows:
-what the weights allow. llama.cpp's rows need `pip install llama-cpp-python`; `zhen convert` writes their files.
+that other work on the machine hits both sides alike. With one thread it is the processor's time that counts, with
+several the clock's. Beside them stand the products of all matrices alone with as many rows: what the weights allow.
+llama.cpp's rows need `pip install llama-cpp-python`; `zhen convert` writes their files.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ import transformers
 import typer
 
 from zhen.checkpoint.convert import Wanted, convert_checkpoint
-from zhen.checkpoint.load import save_model
+from zhen.checkpoint.load import load_model, save_model
 from zhen.cli.launch import relaunch
 from zhen.console import out, say, table
 from zhen.infer.engine import Engine
@@ -29,6 +30,8 @@ from zhen.infer.requests import Request
 from zhen.model.config import ModelConfig, to_config_json
 from zhen.model.size import parameters
 from zhen.model.transformer import Transformer
+from zhen.quantize.settings import QuantizeSettings
+from zhen.quantize.write import quantise_checkpoint
 
 SHAPES = {
     "50m": ModelConfig(
@@ -251,6 +254,16 @@ def llama_files(source: Path, folder: Path) -> Iterator[tuple[str, Callable[[Any
     yield "llama.cpp Q4_0", quantised
 
 
+def packed(folder: Path, bits: Literal[8, 4]) -> Transformer:
+    """The model quantised by rounding, groups of 128, the head in 8 bits, and computed with as it is packed."""
+    settings = QuantizeSettings(bits=bits, head_bits=8, method="rtn")
+    final = folder / f"{bits}-bits"
+    quantise_checkpoint(
+        folder / "model", final, folder / f"{bits}-work", settings, None, lambda done, total, facts: None
+    )
+    return load_model(final, packed=True)
+
+
 def llama(file: Callable[[Any], Path]) -> Runner:
     """A runner of llama.cpp. Raises ImportError where that is not installed."""
     import llama_cpp
@@ -282,6 +295,8 @@ def rows(shape: str, folder: Path) -> Iterator[tuple[str, Make]]:
         yield name, lambda file=file: llama(file)  # type: ignore[misc]
     yield "Linear's products alone", lambda: products_of_torch(other)
     yield OURS, lambda: Ours(model)
+    for bits in (8, 4):
+        yield f"Zhen {bits} bits", lambda bits=bits: Ours(packed(folder, bits))  # type: ignore[misc]
     yield PRODUCTS, lambda: products_of_engine(model)
 
 
@@ -297,14 +312,15 @@ def measure(runners: dict[str, Runner], streams: int, vocabulary: int, rounds: i
         except Exception as error:  # no compiler, a file refused: the others go on
             leave_out(name, error)
             del runners[name]
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     found: dict[str, Times] = {name: [] for name in runners}
     for number in range(rounds):
         turn = list(runners.items())
         for name, runner in turn[number % len(turn) :] + turn[: number % len(turn)]:
-            begun = time.perf_counter()
+            begun = clock()
             for _ in range(tokens):
                 runner.step()
-            found[name].append((time.perf_counter() - begun) / tokens)
+            found[name].append((clock() - begun) / tokens)
     return found
 
 

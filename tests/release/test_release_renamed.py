@@ -23,7 +23,7 @@ def theirs(micro_run: Any, tmp_path: Path) -> Path:
     """Somebody's checkpoint under Yi's names, with a licence and a card."""
     ours = tmp_path / "ours"
     shutil.copytree(micro_run.folder / "release", ours, ignore=shutil.ignore_patterns("records", "*.json", "SHA*"))
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+    for name in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"):
         shutil.copy(micro_run.folder / "release" / name, ours)
     (ours / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Wonder-1M\n\nBest of all.\n")
     rename_checkpoint(ours, Wanted(target="yi", out=tmp_path / "theirs"))

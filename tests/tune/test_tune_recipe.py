@@ -72,6 +72,7 @@ def test_a_checkpoint_of_others_is_tuned_and_released(release: Path, command: li
     assert len(re.findall(r" done +stages/", again.stdout)) == 3
 
 
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # PEFT of transformers
 def test_the_adapter_is_released_checked_and_loaded_by_peft(base: Path, release: Path) -> None:
     verdicts = {found["id"]: found["verdict"] for found in json.loads((release / "audit.json").read_text())["findings"]}
     for claim in ("adapter.fits", "weights.only", "claims.weights", "claims.checkpoint", "claims.context"):

@@ -57,7 +57,7 @@ SHAPES = {
 }
 PROMPT = 128
 WARM = 2
-PRODUCTS, OURS = "Zhen's products alone", "Zhen bf16"
+LINEAR, PRODUCTS, OURS = "Linear's products alone", "Zhen's products alone", "Zhen bf16"
 THEIRS, COMPILED = "transformers bf16", "transformers bf16, compiled, static cache"
 Make = Callable[[], "Runner"]
 Times = list[float]
@@ -293,7 +293,7 @@ def rows(shape: str, folder: Path) -> Iterator[tuple[str, Make]]:
     yield COMPILED, lambda: Theirs(other, compiled=True)
     for name, file in llama_files(folder / "model", folder):
         yield name, lambda file=file: llama(file)  # type: ignore[misc]
-    yield "Linear's products alone", lambda: products_of_torch(other)
+    yield LINEAR, lambda: products_of_torch(other)
     yield OURS, lambda: Ours(model)
     for bits in (8, 4):
         yield f"Zhen {bits} bits", lambda bits=bits: Ours(packed(folder, bits))  # type: ignore[misc]
@@ -345,7 +345,7 @@ def main(
 ) -> None:
     """Print the table of ratios."""
     torch.manual_seed(0)
-    beside = (PRODUCTS, THEIRS, COMPILED, "llama.cpp Q8_0", "llama.cpp Q4_0", OURS)
+    beside = (LINEAR, PRODUCTS, THEIRS, COMPILED, "llama.cpp Q8_0", "llama.cpp Q4_0", OURS)
     lines = []
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         runners: dict[str, Runner] = {}
@@ -363,7 +363,7 @@ def main(
         f"{parameters(SHAPES[shape]) / 1e6:,.0f} M parameters, {rounds} rounds of {tokens} tokens behind {PROMPT}, "
         f"{os.environ.get('OMP_NUM_THREADS', '?')} threads; times as fast as"
     )
-    heads = ("", "streams", "tokens/s", "products", "transformers", "compiled", "Q8_0", "Q4_0", "Zhen bf16")
+    heads = ("", "streams", "tokens/s", "Linear", "products", "transformers", "compiled", "Q8_0", "Q4_0", "Zhen bf16")
     out.print(table(heads, lines, title=title))
 
 

@@ -14,8 +14,10 @@ from zhen.checkpoint.load import load_model
 from zhen.checkpoint.rename import Wanted as Renaming
 from zhen.checkpoint.rename import rename_checkpoint
 from zhen.errors import ZhenError
+from zhen.formats.record import VERB_RECORD
 from zhen.quantize.settings import QuantizeSettings
 from zhen.quantize.write import quantise_checkpoint
+from zhen.release.renamed import release_renamed
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +25,8 @@ def packed(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     work = tmp_path_factory.mktemp("packed")
     settings = QuantizeSettings(bits=4, group=32, head_bits=8, embedding_bits=8, method="rtn")
     quantise_checkpoint(checkpoint, work / "q", work / "parts", settings, None, lambda *progress: None)
+    # as the verb leaves it: a record of the name that `zhen convert` gives its own
+    (work / "q" / VERB_RECORD).write_text('{"stage": "quantize", "version": 2, "key": ""}')
     return work / "q"
 
 
@@ -47,3 +51,9 @@ def test_rename_refuses_with_what_to_do_and_leaves_all_as_it_was(
     assert f"zhen convert {packed} --to yi --out FOLDER" in str(refused.value.hint)
     assert {path.name: path.read_bytes() for path in packed.iterdir()} == before
     assert not (tmp_path / "out").exists()
+
+
+def test_release_takes_the_verbs_record_for_what_it_is(packed: Path, tmp_path: Path) -> None:
+    with pytest.raises(ZhenError, match="another verb's") as refused:
+        release_renamed(packed, tmp_path / "out", "q")
+    assert "[quantize]" in str(refused.value.hint)

@@ -68,12 +68,16 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_provenance(folder: Path) -> Provenance | None:
-    """What the record in `folder` says, None without one. Raises ZhenError where it is no such record."""
+    """What the record in `folder` says; None without one, and where it is another verb's, such as `zhen quantize`'s.
+    Raises ZhenError where it is no record."""
     file = folder / RECORD
     if not file.exists():
         return None
+    content = strictjson.read(file)
+    if isinstance(content, dict) and "stage" in content:
+        return None
     try:
-        return msgspec.convert(strictjson.read(file), Provenance)
+        return msgspec.convert(content, Provenance)
     except msgspec.ValidationError as error:
         raise ZhenError(f"is no record of a rename or conversion: {error}", file=file) from error
 

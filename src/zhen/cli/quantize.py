@@ -129,7 +129,7 @@ def _leave_record(
     outputs = [Output(path.name, *sha256_file(path), "result") for path in sorted(folder.iterdir())]
     record = Record(
         stage="quantize",
-        version=1,
+        version=2,
         key=key_of({"settings": settings, "text": made.text, "inputs": inputs}),
         sections={"quantize": msgspec.to_builtins(settings)},
         after={},

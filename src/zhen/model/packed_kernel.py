@@ -37,7 +37,7 @@ def missing() -> str | None:
 
 @functools.cache
 def kernel(bits: int) -> Kernel:
-    """The product for weights of 8 or 4 bits. Compiling takes about a second."""
+    """The product for weights of 8 or 4 bits. Compiling takes a tenth of a second."""
     import llvmlite.binding as llvm  # type: ignore[import-untyped]
 
     llvm.initialize_native_target()

@@ -55,8 +55,9 @@ def release_renamed(
 def _record(folder: Path) -> Provenance:
     record = read_provenance(folder)
     if record is None:
-        hint = "`zhen rename` leaves one; a run of a recipe makes its own release"
-        raise ZhenError("is not there", expected="the record of a rename", file=folder / RECORD, hint=hint)
+        hint = "`zhen rename` leaves one; a run of a recipe, [quantize] included, makes its own release"
+        found = "is another verb's" if (folder / RECORD).exists() else "is not there"
+        raise ZhenError(found, expected="the record of a rename", file=folder / RECORD, hint=hint)
     if any(step.converted is not None for step in record.steps):
         found = "the weights were converted: they are not the source's as they were"
         raise ZhenError(found, expected="renames alone", file=folder / RECORD)

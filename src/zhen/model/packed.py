@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor, nn
 
-from zhen.model.packed_kernel import BLOCK, STEP, kernel
+from zhen.model.packed_kernel import BLOCK, STEP, WIDE, kernel
 
 _INPUT_BYTES = 1 << 19
 """Of the rows that are multiplied at a time: they and some of the matrix stay in a core's second cache."""
@@ -23,7 +23,7 @@ _SHARED_WORK = 1 << 20
 
 def computable(rows: int, columns: int, group: int) -> bool:
     """Whether a packed matrix of this shape can be computed with as it is."""
-    return rows >= BLOCK and columns % group == 0 and group % STEP == 0
+    return rows >= WIDE and columns % group == 0 and group % STEP == 0
 
 
 class _Weights(nn.Module):
@@ -76,7 +76,7 @@ class Packed(_Weights):
         if threads == 1:
             self._compute(x, y, count, 0, self._rows)
         else:
-            cuts = [self._rows * number // threads // BLOCK * BLOCK for number in range(threads)] + [self._rows]
+            cuts = [self._rows * number // threads // WIDE * WIDE for number in range(threads)] + [self._rows]
             list(_pool(threads).map(lambda n: self._compute(x, y, count, cuts[n], cuts[n + 1]), range(threads)))
         return y
 
@@ -84,7 +84,7 @@ class Packed(_Weights):
         """The rows first … end - 1 of the matrix with all `count` rows of x."""
         columns, rows, group, buffers = self._columns, self._rows, self._group, self._buffers
         words, scales = buffers["words"].data_ptr(), buffers["scales"].data_ptr()  # type: ignore[union-attr]
-        scratch = torch.empty(BLOCK * columns, dtype=torch.bfloat16) if count > BLOCK else x
+        scratch = torch.empty(WIDE * columns, dtype=torch.bfloat16) if count > BLOCK else x
         at, to = x.data_ptr(), y.data_ptr()
         for begin in range(0, count, self._at_once):
             some = min(self._at_once, count - begin)

@@ -19,12 +19,14 @@ import torch
 STEP = 32
 """Weights of a row that are taken at a time; groups must be multiples of it."""
 BLOCK = 4
-"""Rows of the matrix, and of the input, that are taken together: 16 sums in registers."""
+"""Rows of the matrix, and of the input, that are taken together while the input has no more: 16 sums in registers."""
+WIDE = 6
+"""Rows of the matrix that are taken with BLOCK of the input where it has more: 24 sums in registers."""
 
 Kernel = Callable[..., None]
 """(x, words, scales, y, scratch: addresses; rows of x, first and last row + 1 of the matrix, columns, group, all rows)
--> None. bfloat16 are x [rows, columns], scales, y [rows, matrix rows] and scratch [BLOCK, columns], used for more rows
-than BLOCK; words [matrix rows, columns · bits / 8], 8 bits as int8. The range has at least BLOCK rows.
+-> None. bfloat16 are x [rows, columns], scales, y [rows, matrix rows] and scratch [WIDE, columns], used for more rows
+than BLOCK; words [matrix rows, columns · bits / 8], 8 bits as int8. The range is empty or ends behind row WIDE - 1.
 """
 
 
@@ -64,8 +66,8 @@ def _halves(size: int) -> tuple[list[int], list[int]]:
 class _Writer:
     """Writes the product as LLVM's intermediate language. `b` is the builder, which stands where code is added.
 
-    For 1 to BLOCK rows weights are used where they are made; for more, BLOCK rows of the matrix are made in scratch,
-    which stays in the first cache, and used for all rows. The last block of either kind begins early enough to be
+    For 1 to BLOCK rows weights are used where they are made; for more, WIDE rows of the matrix are made in scratch,
+    which stays near, and used for all rows. The last block of either kind begins early enough to be
     whole: what lies in two blocks is computed twice, with the same result.
     """
 
@@ -121,7 +123,7 @@ class _Writer:
             self._blocks(self.first, self.end, functools.partial(self._few, count))
             b.ret_void()
         b.position_at_end(many)
-        self._blocks(self.first, self.end, self._many)
+        self._blocks(self.first, self.end, self._many, WIDE)
         b.ret_void()
 
     def _loop(self, begin: Any, end: Any, step: int, body: Callable[[Any, list[Any]], Any], start: Any = ()) -> Any:
@@ -146,15 +148,15 @@ class _Writer:
         b.position_at_end(behind)
         return state
 
-    def _blocks(self, begin: Any, end: Any, body: Callable[[Any], None]) -> None:
-        """body(i) for every block of BLOCK from begin to end, the last one moved forward so that it ends there."""
+    def _blocks(self, begin: Any, end: Any, body: Callable[[Any], None], size: int = BLOCK) -> None:
+        """body(i) for every block of `size` from begin to end, the last one moved forward so that it ends there."""
         b = self.b
-        last = b.sub(end, self.i64(BLOCK))
+        last = b.sub(end, self.i64(size))
 
         def block(at: Any, _: Sequence[Any]) -> None:
             body(b.select(b.icmp_signed("<", at, last), at, last))
 
-        self._loop(begin, end, BLOCK, block)
+        self._loop(begin, end, size, block)
 
     def _at(self, pointer: Any, index: Any, kind: Any, align: int) -> Any:
         loaded = self.b.load(self.b.bitcast(self.b.gep(pointer, [index]), kind.as_pointer()))
@@ -199,8 +201,8 @@ class _Writer:
     def _input(self, row: Any, column: Any) -> Any:
         return self._at(self.x, self.b.add(self.b.mul(row, self.columns), column), self.bfloats, 2)
 
-    def _finish(self, row: Any, matrix_row: Any, sums: Sequence[Any]) -> None:
-        """Put BLOCK sums for each row from `row` on where they belong, in bfloat16: of each, all lanes added up.
+    def _finish(self, row: Any, matrix_row: Any, sums: Sequence[Any], width: int = BLOCK) -> None:
+        """Put `width` sums for each row from `row` on where they belong, in bfloat16: of each, all lanes added up.
 
         Upper to lower half, of that upper to lower half … : two vectors' halves go into one, so that four such levels
         leave one vector with a lane for each of up to 16 sums; `owners` follows which. What is added to what is the
@@ -217,9 +219,9 @@ class _Writer:
                 found.append((b.fadd(*halves), [(its + others)[lane] for lane in lower]))
         ((whole, owners),) = found
         narrow = b.bitcast(b.call(self.narrow, [whole, whole]), self.words16)
-        for at in range(len(sums) // BLOCK):
-            lanes = [owners.index(at * BLOCK + place) for place in range(BLOCK)]
-            some = b.shuffle_vector(narrow, narrow, ir.Constant(ir.VectorType(self.i32, BLOCK), lanes))
+        for at in range(len(sums) // width):
+            lanes = [owners.index(at * width + place) for place in range(width)]
+            some = b.shuffle_vector(narrow, narrow, ir.Constant(ir.VectorType(self.i32, width), lanes))
             place = b.gep(self.y, [b.add(b.mul(self._plus(row, at), self.outputs), matrix_row)])
             b.store(some, b.bitcast(place, some.type.as_pointer())).align = 2
 
@@ -246,23 +248,24 @@ class _Writer:
         self._finish(self.i64(0), row, sums)
 
     def _many(self, row: Any) -> None:
-        """BLOCK rows of the matrix from `row` on, with all rows."""
+        """WIDE rows of the matrix from `row` on, with all rows."""
         b = self.b
-        for place in range(BLOCK):
+        for place in range(WIDE):
             self._unpack(self._plus(row, place), b.mul(self.columns, self.i64(place)))
 
         def block(first: Any) -> None:
             def step(column: Any, sums: list[Any]) -> list[Any]:
                 made = []
-                places = [b.add(b.mul(self.columns, self.i64(place)), column) for place in range(BLOCK)]
+                places = [b.add(b.mul(self.columns, self.i64(place)), column) for place in range(WIDE)]
                 weights = [self._at(self.scratch, place, self.bfloats, 2) for place in places]
                 for at in range(BLOCK):
                     x = self._input(self._plus(first, at), column)
-                    made += [b.call(self.dot, [sums[at * BLOCK + n], x, weights[n]]) for n in range(BLOCK)]
+                    made += [b.call(self.dot, [sums[at * WIDE + n], x, weights[n]]) for n in range(WIDE)]
                 return made
 
-            sums = self._loop(self.i64(0), self.columns, STEP, step, [self.zero] * (BLOCK * BLOCK))
-            self._finish(first, row, sums)
+            sums = self._loop(self.i64(0), self.columns, STEP, step, [self.zero] * (WIDE * BLOCK))
+            for at in range(0, BLOCK, 2):  # of 16 sums at most
+                self._finish(self._plus(first, at), row, sums[at * WIDE : (at + 2) * WIDE], WIDE)
 
         self._blocks(self.i64(0), self.rows, block)
 

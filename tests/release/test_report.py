@@ -88,7 +88,7 @@ def test_summary_gives_the_planted_numbers(run: tuple[Path, dict[str, Record], d
 
 
 def test_samples_are_the_last_steps(run: tuple[Path, dict[str, Record], dict[str, Path]]) -> None:
-    assert samples(run[2]) == [("en", "Once" + EVIL, f"text 1 {EVIL}")]
+    assert samples(run[2]) == [("en", "Once" + EVIL, f"text 1 {EVIL}…")]
 
 
 def test_report_is_small_escaped_and_names_the_commands(run: tuple[Path, dict[str, Record], dict[str, Path]]) -> None:

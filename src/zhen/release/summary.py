@@ -199,7 +199,7 @@ def dialogues(run: Run, model: str) -> list[dict[str, Any]]:
 
 def samples(stages: Mapping[str, Path]) -> list[tuple[str, str, str]]:
     """(language, prompt, what the model wrote): the released model's reply to a question of each language that was
-    never asked, drawn by lot whether right or wrong; else its first sample of text."""
+    never asked, drawn by lot whether right or wrong; else its first sample of text. `…` stands where it goes on."""
     run, stage = Run({}, stages), next((stage for stage in MODEL_STAGES if stage in stages), None)
     replies = [row for row in dialogues(run, stage or "") if row["kind"] == NEVER_ASKED]
     found = [(row["lang"], row["question"], f" {row['reply']}{'' if row['stops'] else '…'}") for row in replies]

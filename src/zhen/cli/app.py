@@ -29,9 +29,9 @@ class Verb(NamedTuple):
 
 VERBS = {
     "run": Verb("zhen.cli.run", "Take a recipe through its stages, from raw pages to a checked release", "Make"),
-    "ablate": Verb("zhen.cli.ablate", "Train a recipe at several settings and seeds, and compare", "Make"),
     "watch": Verb("zhen.cli.watch", "Show a training run as it goes on: a live page, or one file", "Make"),
     "plan": Verb("zhen.cli.plan", "Say what a recipe's run takes beforehand: layouts, memory, time, cost", "Make"),
+    "ablate": Verb("zhen.cli.ablate", "Train a recipe at several settings and seeds, and compare", "Make"),
     "generate": Verb("zhen.cli.generate", "Continue a text with a checkpoint", "Use"),
     "chat": Verb("zhen.cli.chat", "Talk with a checkpoint's model in the terminal", "Use"),
     "serve": Verb("zhen.cli.serve", "Serve a checkpoint by OpenAI's protocol, with a chat page", "Use"),

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from zhen.console import out, table
 from zhen.evaluate.harness.bench import Bench
-from zhen.evaluate.items import Item
 from zhen.evaluate.harness.model import EngineLM
 from zhen.evaluate.harness.own import task_of
 from zhen.evaluate.harness.task import parts_of
+from zhen.evaluate.items import Item
 from zhen.infer.engine import load_engine
 
 SIX = "mmlu,cmmlu,arc_challenge,hellaswag,gsm8k,gaokao"

@@ -45,7 +45,8 @@ def command(
     shards: Annotated[
         Path | None,
         typer.Option(
-            help="A run's shards, in which questions are looked for.", show_default="those of a checkpoint's own run"
+            help="A run's shards, in which questions are looked for.",
+            show_default="those of a checkpoint's own run up to 100 M tokens",
         ),
     ] = None,
     reproduce: Annotated[

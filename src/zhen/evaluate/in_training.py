@@ -72,6 +72,12 @@ def training_texts(shards: Path, tokenizer: Tokenizer, progress: Callable[[int],
                 progress(ids.size)
 
 
+def training_tokens(shards: Path) -> int:
+    """How many tokens `training_texts` decodes, by the shards' headers."""
+    folders = (path for path in shards.iterdir() if path.is_dir() and path.name != HELD_OUT)
+    return sum(shard.header.tokens for folder in folders for shard in open_shards(folder, None))
+
+
 def shards_of(checkpoint: Path) -> Path | None:
     """The shards that a run's checkpoint was trained from, by the records of the stages that led to it; None where
     that is not known: no run's, or its shards are gone."""

@@ -9,11 +9,12 @@ import pytest
 
 pytest.importorskip("lm_eval", reason="the extra `eval` is not installed")
 
+from zhen.evaluate.harness import evaluation
 from zhen.evaluate.harness.evaluation import evaluate_checkpoints
 from zhen.evaluate.harness.result import Options, load_result
 from zhen.evaluate.harness.task import parts_of, stem
 from zhen.evaluate.harness.tasks import TASKS
-from zhen.evaluate.in_training import shards_of
+from zhen.evaluate.in_training import shards_of, training_texts, training_tokens
 from zhen.formats.record import Record, this_host, utc_now, write_record
 from zhen.formats.shard import write_shard
 from zhen.tokenizer.load import load_tokenizer
@@ -60,7 +61,12 @@ def stage(folder: Path, name: str, key: str, after: dict[str, str]) -> Path:
 
 
 def test_the_shards_of_a_checkpoint_are_known_by_its_runs_records(
-    checkpoint: Path, other_model: Path, benchmarks: Path, tmp_path: Path
+    checkpoint: Path,
+    other_model: Path,
+    benchmarks: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     run, keys = tmp_path / "run", {name: name[0] * 64 for name in ("shards", "pretrain", "release")}
     items = [doc for part in parts_of(TASKS["mmlu"], benchmarks) for doc in part.test]
@@ -79,6 +85,18 @@ def test_the_shards_of_a_checkpoint_are_known_by_its_runs_records(
     rows = [model.results["mmlu"] for model in loaded.result.models.values()]
     # nothing is known of the text of the other
     assert [row.get("in_training") for row in rows] == [1, None]
+    read: list[int] = []
+    assert len(list(training_texts(shards, load_tokenizer(checkpoint), read.append))) == 1
+    assert training_tokens(shards) == sum(read)
+    monkeypatch.setattr(evaluation, "UNASKED_TOKENS", sum(read) - 1)
+    for given, found in ((None, None), (str(shards), 1)):
+        capsys.readouterr()
+        options = Options(tasks=["mmlu@0"], data=str(benchmarks), shards=given)
+        (model,) = load_result(
+            evaluate_checkpoints([trained], options, tmp_path / f"{given is None}")
+        ).result.models.values()
+        assert model.results["mmlu"].get("in_training") == found
+        assert (f"--shards {shards}" in capsys.readouterr().err) == (given is None)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from zhen.console import amount, say
 from zhen.errors import ManyErrors, ZhenError
 from zhen.evaluate.harness.bench import Bench
 from zhen.evaluate.harness.in_training import questions_found
@@ -20,7 +21,7 @@ from zhen.evaluate.harness.own import task_of
 from zhen.evaluate.harness.paired import paired_rows
 from zhen.evaluate.harness.result import ITEMS, RESULTS, HowAsked, Measured, Options, Result, write_items
 from zhen.evaluate.harness.task import MissingFiles, parts_of
-from zhen.evaluate.in_training import shards_of, training_texts
+from zhen.evaluate.in_training import shards_of, training_texts, training_tokens
 from zhen.evaluate.items import Item, beside_training, digest, summary, unit_of
 from zhen.evaluate.longcontext.grid import Grid
 from zhen.evaluate.longcontext.positions import Positions
@@ -50,6 +51,10 @@ Progress = Callable[[int, int, str], None]
 HASHED_BYTES = 10_000_000_000
 """Files of a checkpoint are hashed up to this many bytes in all; beyond, size and time stand for them."""
 
+UNASKED_TOKENS = 100_000_000
+"""Training tokens that are searched for questions without being asked to: 45 seconds' work on one thread at the rate in
+docs/evaluate.md."""
+
 PARTS = "parts"
 
 Benches = dict[str, Bench | LongTask]
@@ -72,7 +77,7 @@ def evaluate_checkpoints(
     `out`: that folder; None: `runs/evaluate/<key>`, the key being that of inputs and options. A task that was finished
     before a stop is not done again. Raises ZhenError for tasks or files that are not there, before any model is loaded;
     `skip_missing` leaves tasks without files out. Questions are looked for in the training text of each checkpoint's
-    run, where its shards are there or `options` name some.
+    run, where `options` name its shards, or these are there and have no more than `UNASKED_TOKENS`.
     """
     benches, skipped = _benches(options, checkpoints, skip_missing)
     files = {name: _digests(bench, Path(options.data)) for name, bench in benches.items()}
@@ -269,6 +274,10 @@ def _look_in_training(
         path = Path(model.checkpoint)
         shards = Path(options.shards) if options.shards else shards_of(path)
         if shards is None:
+            continue
+        if not options.shards and (count := training_tokens(shards)) > UNASKED_TOKENS:
+            searched = f"questions are not looked for in its {amount(count)} training tokens"
+            say(f"{name}: {searched}; --shards {shards} asks for it")
             continue
         if shards not in known:
             tokenizer = load_tokenizer(checkpoints[0] if options.shards else path)

@@ -101,6 +101,18 @@ def test_the_export_is_one_file_with_all_in_it(plant: Any, tmp_path: Path, capsy
     assert rows[0]["continuation"] == "</script><script>alert(1)</script>"
 
 
+def test_values_that_no_json_has_do_no_harm(serving: tuple[Any, Server], tmp_path: Path) -> None:
+    run, server = serving
+    with (run.folder / "events.jsonl").open("a") as file:
+        file.write('{"step": 1, "kind": "spike", "loss": 1e999, "least": NaN, "text": "\\ud83d"}\n')
+    assert zhen(["watch", str(run.run), "--export", str(tmp_path / "page.html")]) == 0
+    inside = re.search(r'id="data">(.*?)</script>', (tmp_path / "page.html").read_text(), re.DOTALL)
+    assert inside is not None
+    for found in (inside[1], get(server, "/data")[1]):
+        event = json.loads(found)["runs"][0]["stages"][0]["events"]["rows"][-1]
+        assert (event["loss"], event["least"], event["text"]) == (None, None, "\ud83d")
+
+
 def test_marks_in_what_is_put_in_are_left_alone() -> None:
     assert "<title>a @@DATA@@ b</title>" in watch_page("a @@DATA@@ b")
 

@@ -28,8 +28,8 @@ def watch_page(title: str, data: Mapping[str, Any] | None = None) -> str:
     if data is None:
         policy += "; connect-src 'self'"
     else:
-        # inside a script element nothing but its end means anything
-        encoded = json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
+        # inside a script element nothing but its end means anything; half a surrogate pair can't be written but escaped
+        encoded = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
         inside = f'<script type="application/json" id="data">{encoded}</script>'
     parts = {
         "TITLE": html.escape(title),

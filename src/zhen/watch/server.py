@@ -72,7 +72,7 @@ class _Handler(BaseHTTPRequestHandler):
         except (ValueError, RecursionError):
             self._answer(HTTPStatus.BAD_REQUEST, "text/plain", b"known: not a JSON object\n")
             return
-        found = json.dumps(self.server.watched.since(decoded), ensure_ascii=False).encode()
+        found = json.dumps(self.server.watched.since(decoded), allow_nan=False).encode()
         self._answer(HTTPStatus.OK, "application/json", found)
 
     def _answer(self, status: HTTPStatus, kind: str, body: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,16 @@ class Tail:
 
     def _row(self, line: bytes) -> dict[str, Any] | None:
         try:
-            row = json.loads(line, parse_constant=lambda _: None)  # NaN and infinities
+            row = json.loads(line, parse_constant=lambda _: None, parse_float=_finite)  # NaN: None
         except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
             self.unreadable += 1
             return None
         return row
+
+
+def _finite(text: str) -> float | None:
+    """The number; None where it is beyond all floats, which a page could not read."""
+    value = float(text)
+    return value if math.isfinite(value) else None

@@ -108,6 +108,19 @@ def test_the_same_bits_with_a_cache_in_8_bits(model: Transformer) -> None:
     assert engine_of(model).generate(requests) != together
 
 
+def test_attention_may_lay_its_result_out_as_a_gpu_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    # CUDA's kernels give [batch, heads, tokens, width] out of memory in the order [batch, tokens, heads, width]
+    requests = mixed(6)
+    expected = engine_of(model_of(torch.float32)).generate(requests)
+    attention = torch.nn.functional.scaled_dot_product_attention
+
+    def turned(*given: Any, **more: Any) -> torch.Tensor:
+        return attention(*given, **more).transpose(1, 2).contiguous().transpose(1, 2)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", turned)
+    assert engine_of(model_of(torch.float32)).generate(requests) == expected
+
+
 def test_guesses_change_nothing(model: Transformer) -> None:
     random = np.random.default_rng(3)
     prompts = [random.integers(3, 9, 60).tolist() for _ in range(6)]  # few words: there is much to guess from

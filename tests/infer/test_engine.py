@@ -176,7 +176,17 @@ def test_a_cancelled_request_ends_and_the_others_go_on(engine: Engine, model: Tr
 
 @pytest.mark.parametrize(
     "change",
-    [{"prompt": []}, {"prompt": [VOCAB]}, {"max_tokens": 0}, {"temperature": -1.0}, {"top_p": 0.0}, {"top_k": -1}],
+    [
+        {"prompt": []},
+        {"prompt": [VOCAB]},
+        {"max_tokens": 0},
+        {"temperature": -1.0},
+        {"top_p": 0.0},
+        {"top_k": -1},
+        {"seed": 1 << 64},
+        {"repetition_penalty": 0.0},
+        {"repetition_penalty": 1e-40},
+    ],
 )
 def test_refuses_what_cannot_be_done(engine: Engine, change: dict[str, object]) -> None:
     with pytest.raises(ZhenError, match="expected"):

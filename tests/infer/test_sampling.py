@@ -112,6 +112,18 @@ def test_however_cold_the_likeliest_token_is_chosen(least: float, scale: float) 
             assert {Sampler(request(seed=seed, **settings)).choose(logits) for seed in range(9)} == {1}
 
 
+@pytest.mark.parametrize("penalty", [1e-6, 1e6])
+@pytest.mark.parametrize("temperature", [5e-324, 1e6])
+def test_the_strongest_penalties_leave_a_choice(penalty: float, temperature: float) -> None:
+    asked = request(repetition_penalty=penalty, temperature=temperature, presence_penalty=-1e6, frequency_penalty=1e6)
+    assert not list(asked.problems())
+    sampler = Sampler(asked)
+    for _ in range(20):
+        token = sampler.choose(LOGITS * 100)
+        assert 0 <= token < len(LOGITS)
+        sampler.took(token)
+
+
 def test_of_equals_each_is_chosen_however_cold() -> None:
     sampler = Sampler(request(temperature=1e-320))
     assert {sampler.choose(torch.tensor([3.0, 1.0, 3.0])) for _ in range(60)} == {0, 2}

@@ -23,11 +23,13 @@ _BOUNDS = (
     ("top_p", 0, 1),
     ("top_k", 0, _ANY),
     ("min_p", 0, 1),
-    ("repetition_penalty", 0, 1e6),
+    ("repetition_penalty", 1e-6, 1e6),
     ("presence_penalty", -MOST_BIAS, MOST_BIAS),
     ("frequency_penalty", -MOST_BIAS, MOST_BIAS),
     ("drafts", 0, 64),
+    ("seed", -(1 << 63), (1 << 64) - 1),
 )
+"""What numbers can be: of penalties, what leaves logits finite in float32; of seeds, what a generator takes."""
 
 
 class Grammar(NamedTuple):
@@ -87,9 +89,8 @@ class Request:
         for name, least, most in _BOUNDS:
             if not least <= getattr(self, name) <= most:
                 yield name, str(getattr(self, name)), f"{least:g} or more" if most == _ANY else f"{least:g} to {most:g}"
-        for name in ("top_p", "repetition_penalty"):
-            if getattr(self, name) <= 0:
-                yield name, str(getattr(self, name)), "more than 0"
+        if self.top_p <= 0:
+            yield "top_p", str(self.top_p), "more than 0"
         if not all(-MOST_BIAS <= bias <= MOST_BIAS for bias in self.logit_bias.values()):
             yield "logit_bias", str(dict(self.logit_bias)), f"numbers from {-MOST_BIAS:g} to {MOST_BIAS:g}"
         if self.logprobs is not None and not 0 <= self.logprobs <= MOST_LOGPROBS:

@@ -109,7 +109,7 @@ class Together:
                 else:
                     before = keys, values
                 if mask is None:
-                    found.append(attend_one(ones.narrow(0, at, 1), *before).view(1, width))
+                    found.append(attend_one(ones.narrow(0, at, 1), *before).reshape(1, width))
                 else:
                     y = attend(q.narrow(2, at, count), *before, mask, False)
                     found.append(y[0].transpose(0, 1).reshape(count, width))

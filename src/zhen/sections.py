@@ -115,8 +115,13 @@ class AblateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             if not file_name(name) or name in names[:index]:
                 yield f"points.{index}.name", f'"{name}"', "a folder's name that no other point has"
         for key, values in self.grid.items():
-            if not values:
-                yield f"grid.{key}", "[]", "at least one value"
+            if not values or any(value in values[:index] for index, value in enumerate(values)):
+                yield f"grid.{key}", f"{values}", "at least one value, each once"
+        for index, point in enumerate(self.points):
+            if "pretrain.seed" in point.set:
+                yield f"points.{index}.set", "pretrain.seed", "[ablate] seeds, which are those of all points"
+        if "pretrain.seed" in self.grid:
+            yield "grid.pretrain.seed", "given", "[ablate] seeds, which are those of all points"
         if self.scaling and self.mixture is not None:
             yield "scaling", "true beside [ablate.mixture]", "points of several sizes, or a search of mixtures"
 

@@ -159,6 +159,9 @@ def test_a_mixture_search_spreads_the_sources(tmp_path: Path) -> None:
         ("[[ablate.points]]\nname = 'a'\n[[ablate.points]]\nname = 'a'\n", "no other point has"),
         ("[[ablate.points]]\nname = 'a/b'\n", "a folder's name"),
         ("[ablate.grid]\n'model.rope_theta' = []\n", "at least one value"),
+        ("[ablate.grid]\n'model.rope_theta' = [1e4, 1e5, 1e4]\n", "each once"),
+        ("[ablate.grid]\n'pretrain.seed' = [1, 2]\n", r"\[ablate\] seeds"),
+        ("[[ablate.points]]\nname = 'a'\nset = { 'pretrain.seed' = 7 }\n", r"\[ablate\] seeds"),
     ],
 )
 def test_mistakes_are_told_with_what_is_expected(tmp_path: Path, section: str, told: str) -> None:
@@ -170,6 +173,34 @@ def test_a_point_that_is_no_recipe_is_named(tmp_path: Path) -> None:
     section = "[[ablate.points]]\nname = 'odd'\nset = { 'model.num_key_value_heads' = 4, 'model.widht' = 1 }\n"
     with pytest.raises(ManyErrors, match=r'point "odd".*widht'):
         Source(written(tmp_path, section), [], []).points()
+
+
+def test_runs_too_few_for_a_fit_are_told_before_any_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(LAUNCHED, "1")
+    (tmp_path / "a.txt").write_text("a")
+    sources = "".join(f'[[data.sources]]\nname = "{name}"\npath = "{tmp_path}/a.txt"\n' for name in "abc")
+    for section, told in (
+        (
+            "[ablate]\nscaling = true\n[ablate.grid]\n'model.num_hidden_layers' = [1, 2, 3]\n",
+            "6 runs of 2 sizes and 1 l",
+        ),
+        (f"{sources}[ablate.mixture]\nproxies = 5\n", "5 for 4 sources"),
+    ):
+        assert run(["ablate", str(written(tmp_path, section)), "--out", str(tmp_path / "out")]) == 2
+        assert told in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_the_folders_place_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(LAUNCHED, "1")
+    path = written(tmp_path, POINTS)
+    for more in ([], ["--dry-run"]):
+        assert run(["ablate", str(path), "--out", str(path), *more]) == 2
+        assert "is no folder" in capsys.readouterr().err
 
 
 def test_a_recipe_without_the_section_is_refused() -> None:

@@ -73,6 +73,7 @@ def test_one_seed_and_divergence_are_no_verdict() -> None:
         outcomes=[Outcome(seed=1, bits_per_byte={}, diverged="step 3")],
     )
     assert [each.verdict for each in compare([first, other, gone], "en")] == ["one seed", "diverged"]
+    assert [each.verdict for each in compare([gone, other, gone], "en")] == ["no pair", "diverged"]
 
 
 @given(st.integers(2, 6), st.integers(1, 60), st.floats(0.001, 0.15))

@@ -38,6 +38,9 @@ class Grid:
     """The folder of an ablation: `stages/` common to all, and `points/<point>-seed<n>/`, each a run."""
 
     def __init__(self, folder: Path, command: list[str], workers: int) -> None:
+        """Raises ZhenError where `folder` is something else."""
+        if folder.exists() and not folder.is_dir():
+            raise ZhenError("is no folder", file=folder, place="--out")
         self.folder = folder
         self._command = command
         self._workers = workers
@@ -57,7 +60,7 @@ class Grid:
         for number, (each, seed) in enumerate(runs, 1):
             say(f"run {number} of {len(runs)}: {each.name}, seed {seed}")
             outcomes[each.name].append(self._take(each, seed))
-        return [_result(each, outcomes[each.name]) for each in points]
+        return [result(each, outcomes[each.name]) for each in points]
 
     def _take(self, each: Point, seed: int) -> Outcome:
         recipe = each.recipes[seed]
@@ -103,7 +106,8 @@ def _figure(record: Record, name: str) -> float | None:
     return float(figure.value) if figure is not None and figure.value is not None else None
 
 
-def _result(each: Point, outcomes: list[Outcome]) -> PointResult:
+def result(each: Point, outcomes: list[Outcome]) -> PointResult:
+    """What is known of a point beside its runs' outcomes, and these."""
     recipe = next(iter(each.recipes.values()))
     config, pretrain = resolved(recipe), recipe.pretrain
     assert pretrain is not None  # a point has one: the recipe was checked

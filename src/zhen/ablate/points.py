@@ -90,6 +90,9 @@ class Source:
                 place="ablate.mixture",
                 file=self._path,
             )
+        if settings.proxies < len(names) + 2:
+            found, least = f"{settings.proxies} for {len(names)} sources", f"at least {len(names) + 2}"
+            raise ZhenError(found, expected=least, place="ablate.mixture.proxies", file=self._path)
         return [dict(zip(names, row, strict=True)) for row in spread(len(names), settings.proxies, settings.least)]
 
 

@@ -62,7 +62,8 @@ class PointResult(msgspec.Struct, frozen=True, kw_only=True):
         return statistics.median(rates) if rates else None
 
 
-Verdict = Literal["lower", "higher", "not told apart", "one seed", "diverged"]
+Verdict = Literal["lower", "higher", "not told apart", "one seed", "no pair", "diverged"]
+"""`no pair`: the two came to an end with no seed in common."""
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +101,7 @@ def _comparison(first: PointResult, other: PointResult, language: str, count: in
         )
 
     if not differences:
-        return told("diverged")
+        return told("no pair" if its else "diverged")
     mean = statistics.fmean(differences)
     if len(differences) == 1:
         return told("one seed", mean)

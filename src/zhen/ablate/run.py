@@ -7,12 +7,12 @@ from pathlib import Path
 
 import msgspec
 
-from zhen.ablate.grid import Grid
+from zhen.ablate.grid import Grid, result
 from zhen.ablate.mixture import MixtureFit, fit_mixture
 from zhen.ablate.page import write_pages
-from zhen.ablate.points import Source
+from zhen.ablate.points import Point, Source
 from zhen.ablate.results import Comparison, PointResult, compare, languages
-from zhen.ablate.scaling import ScalingFit, fit_scaling
+from zhen.ablate.scaling import ScalingFit, fit_scaling, require_runs
 from zhen.formats.files import write_json
 
 RESULT = "ablation.json"
@@ -32,13 +32,23 @@ class Ablation(msgspec.Struct, frozen=True, kw_only=True):
     scaling: ScalingFit | None = None
 
 
+def checked_points(source: Source) -> list[Point]:
+    """All points. Raises, beside what `Source.points` does, ZhenError where they are too few for the law asked for."""
+    points = source.points()
+    if source.settings.scaling:
+        *others, _ = sorted((result(each, []) for each in points), key=lambda each: each.flops)
+        runs = [each for each in others for _ in source.settings.seeds]
+        require_runs([each.parameters for each in runs], [each.tokens for each in runs])
+    return points
+
+
 def run_ablation(source: Source, folder: Path, command: Sequence[str], workers: int) -> Ablation:
     """Take all points and write `ablation.json`, `ablation.html` and `ablation.md` into `folder`.
 
     What is done is not done again. Raises what a run raises; Interrupted after Ctrl-C.
     """
     settings, grid = source.settings, Grid(folder, list(command), workers)
-    points = grid.take(source.points())
+    points = grid.take(checked_points(source))
     mixture: MixtureFit | None = None
     comparisons: list[Comparison] = []
     if settings.mixture is not None:

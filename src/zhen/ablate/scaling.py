@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import numpy as np
@@ -96,6 +96,17 @@ def fit_law(parameters: Array, tokens: Array, losses: Array) -> Law:
     )
 
 
+def require_runs(sizes: Iterable[float], lengths: Iterable[float]) -> None:
+    """Raises ZhenError unless runs of these parameters and tokens, the largest left out, are enough for a law."""
+    sizes, lengths = list(sizes), list(lengths)
+    if len(sizes) < 6 or min(len(set(sizes)), len(set(lengths))) < 2:
+        raise ZhenError(
+            f"{len(sizes)} runs of {len(set(sizes))} sizes and {len(set(lengths))} lengths",
+            expected="six or more, of two sizes and two lengths at least, beside the largest",
+            place="ablate.scaling",
+        )
+
+
 def fit_scaling(points: Sequence[PointResult]) -> ScalingFit:
     """Fit all points but the one of most FLOPs, and predict that. N is what a point's model has in all.
 
@@ -111,12 +122,7 @@ def fit_scaling(points: Sequence[PointResult]) -> ScalingFit:
     ]
     table = np.array(rows, dtype=np.float64).reshape(-1, 3)
     sizes, lengths, losses = table.T
-    if len(rows) < 6 or min(len(set(sizes)), len(set(lengths))) < 2:
-        raise ZhenError(
-            f"{len(rows)} runs of {len(set(sizes))} sizes and {len(set(lengths))} lengths",
-            expected="six or more, of two sizes and two lengths at least, beside the largest",
-            place="ablate.scaling",
-        )
+    require_runs(sizes, lengths)
     law = fit_law(sizes, lengths, losses)
     at = np.array([float(largest.parameters)]), np.array([float(largest.tokens)])
     residuals = np.log(losses / law(sizes, lengths)) * np.sqrt(len(rows) / max(1, len(rows) - 5))

@@ -71,6 +71,7 @@ VERDICTS = {
     "higher": Words("worse", "更差"),
     "not told apart": Words("not told apart", "分不出"),
     "one seed": Words("one seed: can't say", "只有一个种子：不能判断"),
+    "no pair": Words("no run of the first to compare with", "第一个没有可比的运行"),
     "diverged": Words("diverged", "发散"),
 }
 

@@ -46,10 +46,11 @@ def command(
 
 def _show_plan(source: Source, folder: Path) -> int:
     from zhen.ablate.grid import Grid
+    from zhen.ablate.run import checked_points
     from zhen.ablate.words import changes
     from zhen.console import out, table
 
-    planned = list(Grid(folder, [], cores()).plan(source.points()))
+    planned = list(Grid(folder, [], cores()).plan(checked_points(source)))
     rows = [(point.name, str(seed), item.state, changes(point.set)) for point, seed, item in planned]
     out.print(table(("point", "seed", "state", "what it sets"), rows, title=f"{len(rows)} runs in {folder}"))
     return DONE

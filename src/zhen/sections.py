@@ -135,5 +135,5 @@ class PlanSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """One of `zhen.plan.devices`, or `here`."""
     precision: Literal["bfloat16", "float8"] = "bfloat16"
     """Of the layers' products."""
-    price: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    price: Annotated[float, msgspec.Meta(ge=0, le=1_000_000)] | None = None
     """US$ a device and hour; the device's own when left out."""

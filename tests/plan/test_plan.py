@@ -50,6 +50,14 @@ def test_a_price_changes_the_cost_alone(capsys: pytest.CaptureFixture[str]) -> N
     assert plans[1]["run"]["days"] == plans[0]["run"]["days"]
 
 
+@pytest.mark.parametrize("price", ["inf", "nan", "-1"])
+def test_a_price_that_is_none_is_one_clear_error(price: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for given in (["--price", price], ["--set", f"plan.price={price}"]):
+        assert run(["plan", YI, *given]) == 2
+        told = capsys.readouterr()
+        assert (told.out, "price" in told.err) == ("", True)
+
+
 def test_a_recipe_keeps_what_its_plan_is_for_and_options_go_before(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -32,7 +32,8 @@ def command(
         typer.Option(help="Of the layers' products; bfloat16 by default.", show_default=False),
     ] = None,
     price: Annotated[
-        float | None, typer.Option(metavar="US$", min=0, help="Rent of a device an hour.", show_default=False)
+        float | None,
+        typer.Option(metavar="US$", min=0, max=1_000_000, help="Rent of a device an hour.", show_default=False),
     ] = None,
     sets: Annotated[
         list[str] | None,

@@ -101,6 +101,33 @@ def test_yi_34b_in_4_bits_fits_on_a_card_of_24_gb(tmp_path: Path, context: int, 
         assert "--cache-bits 8" in str(refused.value.hint)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"config_groups": None},
+        {"config_groups": {"group_0": {"targets": ["Linear"]}}},
+        {"config_groups": {"group_0": {"targets": ["Linear"], "weights": {"num_bits": 4, "group_size": None}}}},
+    ],
+)
+def test_a_config_that_does_not_say_its_groups_is_refused(tmp_path: Path, said: dict[str, Any]) -> None:
+    config = to_config_json(PRESETS["yi-34b"], "bfloat16") | {"quantization_config": YI_34B_IN_4_BITS | said}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ZhenError, match="quantization_config"):
+        plan(tmp_path, memory=CARD)
+
+
+def test_a_config_that_is_no_table_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("[1]")
+    with pytest.raises(ZhenError, match="expected a table"):
+        plan(tmp_path)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "tpu", "meta", "CPU"])
+def test_a_device_that_is_not_there_is_refused(base_model: Path, device: str) -> None:
+    with pytest.raises(ZhenError, match="expected cpu"):
+        plan(base_model, device=device)
+
+
 def test_a_cache_of_8_bits_is_what_torch_then_holds(base_model: Path) -> None:
     found = plan(base_model, cache_bits=8)
     config = load_model(base_model).config

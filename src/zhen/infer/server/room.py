@@ -6,15 +6,17 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+import msgspec
 import torch
 
-from zhen.checkpoint import names, strictjson
+from zhen.checkpoint import names
 from zhen.checkpoint.configs import config_of
 from zhen.checkpoint.kept import kept_packed
 from zhen.checkpoint.packed import READ, packed, quantisation
 from zhen.checkpoint.reader import open_checkpoint
+from zhen.checkpoint.stored import read_config
 from zhen.console import size
 from zhen.errors import ZhenError
 from zhen.infer.engine import FAST_IN_FLOAT32, PREFIX_TOKENS, PROMPT_TOKENS
@@ -112,6 +114,7 @@ def plan(
     """
     if dtype is not None and dtype not in _BYTES:
         raise ZhenError(f"dtype {dtype}", expected="one of " + ", ".join(_BYTES))
+    _check_device(device)
     found = _loaded(folder, dtype, device)
     config = found.config
     scaling = config.rope_scaling
@@ -136,6 +139,23 @@ def plan(
     others = ["--cache-bits 8"] if cache_bits == 16 and packed_cache.fitting >= context else []
     room.check([*others, *([] if found.packed else [_smaller(config)])])
     return room
+
+
+class _Grouped(msgspec.Struct):
+    num_bits: Literal[8, 4]
+    group_size: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class _Group(msgspec.Struct):
+    targets: list[str]
+    weights: _Grouped
+
+
+class _Said(msgspec.Struct):
+    """A `quantization_config` of packed weights, as far as sizes follow from it."""
+
+    config_groups: dict[str, _Group]
+    ignore: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -171,18 +191,22 @@ def _loaded(folder: Path, dtype: str | None, device: str | None) -> _Loaded:
 
 def _announced(folder: Path, dtype: str | None) -> _Loaded:
     """By a config alone: weights of 16 bits, or as its quantization_config says."""
-    values = strictjson.read(folder / "config.json")
-    config = config_of(values, "llama", folder)
+    values = read_config(folder) or {}
+    file = folder / "config.json"
+    config = config_of(values, "llama", file)
     width = _BYTES[dtype or "bfloat16"]
     if quantisation(values) != READ:
         return _Loaded(config, parameters(config) * width, width, packed=False)
+    try:
+        said = msgspec.convert(values["quantization_config"], _Said)
+    except msgspec.ValidationError as error:
+        raise ZhenError(str(error), expected="weights in groups", file=file, place="quantization_config") from error
     bits = {"Linear": (4, 128), "lm_head": (16, 128), "embed_tokens": (16, 128)}
-    for group in values["quantization_config"]["config_groups"].values():
-        weights = group["weights"]
-        for target in group["targets"]:
+    for each in said.config_groups.values():
+        for target in each.targets:
             name = target.removeprefix("re:.*").removesuffix("$")
-            bits[name] = weights["num_bits"], weights["group_size"]
-    if "lm_head" not in values["quantization_config"]["ignore"] and bits["lm_head"][0] == 16:
+            bits[name] = each.weights.num_bits, each.weights.group_size
+    if "lm_head" not in said.ignore and bits["lm_head"][0] == 16:
         bits["lm_head"] = bits["Linear"]
     inside, group = bits["Linear"]
     total = packed_weights(config, inside, group, bits["lm_head"][0], bits["embed_tokens"][0])
@@ -204,6 +228,14 @@ def available(device: str | None) -> int:
         return min(free, int(limit) - int(used))
     except (OSError, ValueError):  # no group, or one without a limit
         return free
+
+
+def _check_device(name: str | None) -> None:
+    """Raises ZhenError for a device that isn't there."""
+    cards = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    known = ["cpu", *(["cuda"] if cards else []), *cards]
+    if name is not None and name not in known:
+        raise ZhenError(f"--device {name}", expected=" or ".join(known) + ", what this machine has")
 
 
 def _workspace(config: ModelConfig, batch: int, context: int, width: int, cache_bits: Literal[16, 8]) -> int:

@@ -226,6 +226,7 @@ def test_without_long_documents_there_is_no_loss_by_position(run: Path, texts: l
         ("loss-by-position", [240], "fewer than 5 documents of 240 tokens"),
         ("passkey", [160, 32], "lengths 160, 32"),
         ("passkey", [8], "lengths 8"),
+        ("passkey", [64, 10**19], "lengths 64, 1"),
     ],
 )
 def test_a_run_refuses_lengths_that_cannot_be(

@@ -22,6 +22,8 @@ LONG_CONTEXT = ("passkey", "needles", "loss-by-position")
 """The tasks on long texts: those that `--data` has, or held-out documents."""
 SHORTEST = 32
 """Tokens of the shortest length of long texts."""
+LONGEST = 10_000_000
+"""Of the longest: more than any model reads."""
 DIALOGUE = "dialogue"
 """The task that puts the questions of the other tasks as turns of a chat."""
 MODELS = ("pretrain:0", "pretrain", "tune", "quantize")
@@ -92,8 +94,8 @@ class EvaluateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 def lengths_problem(lengths: Sequence[int]) -> str | None:
     """What lengths of long texts should be, where they are not."""
-    usable = lengths and lengths[0] >= SHORTEST and list(lengths) == sorted(set(lengths))
-    return None if usable else f"{SHORTEST} tokens or more, each once, in order"
+    usable = lengths and SHORTEST <= lengths[0] and lengths[-1] <= LONGEST and list(lengths) == sorted(set(lengths))
+    return None if usable else f"{SHORTEST} to {LONGEST:,} tokens, each once, in order"
 
 
 def question_files(tasks: Sequence[str]) -> list[str]:

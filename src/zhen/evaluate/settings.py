@@ -94,7 +94,7 @@ class EvaluateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 def lengths_problem(lengths: Sequence[int]) -> str | None:
     """What lengths of long texts should be, where they are not."""
-    usable = lengths and SHORTEST <= lengths[0] and lengths[-1] <= LONGEST and list(lengths) == sorted(set(lengths))
+    usable = lengths and lengths[0] >= SHORTEST and lengths[-1] <= LONGEST and list(lengths) == sorted(set(lengths))
     return None if usable else f"{SHORTEST} to {LONGEST:,} tokens, each once, in order"
 
 

@@ -8,8 +8,9 @@ import sys
 def main() -> None:
     """Run the command line and exit with its status."""
     from zhen.cli.app import run
+    from zhen.cli.launch import leave
 
-    sys.exit(run(sys.argv[1:]))
+    leave(run(sys.argv[1:]))
 
 
 if __name__ == "__main__":

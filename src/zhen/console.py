@@ -171,6 +171,16 @@ class Line:
             self._drawn = False
 
 
+class Unseen:
+    """The live line of a process whose console another one keeps."""
+
+    def update(self, done: float, total: float | None, unit: str, facts: str = "") -> None:
+        """Show nothing."""
+
+    def note(self, text: str) -> None:
+        """Say nothing."""
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> Table:
     """A plain table; columns whose cells all start with a digit, sign or dash are aligned right.
 

@@ -20,7 +20,7 @@ class ZhenError(Exception):
     (`safetensors.overlap`). Exit status 2.
     """
 
-    status = COULD_NOT
+    status: int = COULD_NOT
 
     def __init__(
         self,
@@ -87,6 +87,18 @@ class Interrupted(ZhenError):
     """Stopped by the user at a safe point; the same command goes on from there. Exit status 130."""
 
     status = INTERRUPTED
+
+
+class Follows(ZhenError):
+    """The end of a process because another one failed, which tells why. Has no lines of its own."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__("another process failed")
+        self.status = status
+
+    def lines(self) -> list[str]:
+        """None."""
+        return []
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

@@ -6,18 +6,17 @@ import importlib
 import json
 import os
 import shutil
-import signal
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import msgspec
 
-from zhen.console import Line
+from zhen.console import Line, Unseen
 from zhen.errors import Interrupted, ZhenError, did_you_mean
 from zhen.formats.files import (
     TEMPORARY,
@@ -35,11 +34,13 @@ from zhen.formats.record import (
     key_of,
     library_versions,
     read_record,
+    result_sections,
     this_host,
     utc_now,
     write_record,
 )
 from zhen.formats.stage import Context, Figures, Stage
+from zhen.formats.stops import Stop
 from zhen.recipe import Recipe, section, to_toml
 from zhen.stages import STAGES
 from zhen.train.bell import Bell
@@ -101,7 +102,7 @@ def plan(recipe: Recipe, folder: Path) -> list[Planned]:
                 {
                     "stage": stage.name,
                     "version": stage.version,
-                    "sections": sections,
+                    "sections": result_sections(sections),
                     "after": keys,
                     "inputs": inputs,
                 }
@@ -164,7 +165,8 @@ class Run:
         self._ray = ray
         self._bell = bell
         self._tracker = recipe.run.tracker or os.environ.get("ZHEN_TRACKER") or None
-        self._stop = False
+        self._stop = Stop()
+        self._ranks: Any = None
 
     def take(self, names: Sequence[str] = ()) -> dict[str, Record]:
         """Run what is not done yet, in order; returns the records of the stages selected.
@@ -172,10 +174,31 @@ class Run:
         Raises ZhenError for a missing source, a tampered output, a folder in use, a tracker or a bell that isn't there;
         Interrupted after Ctrl-C.
         """
-        if os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
-            raise ZhenError(
-                "no stage of this recipe has work for more than one process", hint="run it without torchrun"
-            )
+        if os.environ.get("WORLD_SIZE", "1") in ("", "1"):
+            return self._take(names)
+        self._ranks = _resolve("zhen.train.ranks:join")()
+        taken: dict[str, Record] = self._ranks.ended_by(lambda: self._take(names), self._follow)
+        return taken
+
+    def _follow(self) -> dict[str, Record]:
+        """Help process 0 with the stages that it takes, until it is done."""
+        with self._stop.listening(self._ranks is not None), tempfile.TemporaryDirectory(prefix="zhen-") as scratch:
+            while task := self._ranks.task():
+                stage = next(stage for stage in STAGES if stage.name == task["stage"])
+                context = Context(
+                    folder=Path(tempfile.mkdtemp(dir=scratch)),
+                    sections={name: section(self.recipe, name) for name in stage.sections},
+                    after={name: Path(path) for name, path in task["after"].items()},
+                    line=Unseen(),
+                    stop_requested=self._stop_agreed,
+                    workers=self._workers,
+                    ranks=self._ranks,
+                    leader=Path(task["folder"]),
+                )
+                _resolve(stage.run)(context)
+        return {}
+
+    def _take(self, names: Sequence[str]) -> dict[str, Record]:
         if self._tracker is not None:
             tracker_module(self._tracker)
         if self._bell is not None:
@@ -187,12 +210,14 @@ class Run:
                 f'model.init = "{init}" is in this run\'s own folder, which this run changes',
                 hint="choose another folder for this run with --out",
             )
-        with FolderLock(_shared(self.folder)), self._stop_on_interrupt():
+        with FolderLock(_shared(self.folder)), self._stop.listening(self._ranks is not None):
             planned = plan(self.recipe, self.folder)
             selected = select(planned, names)
             for item in selected:
                 if item.record is not None:
                     check_sizes(item.folder, item.record)
+            if self._ranks is not None:
+                _refuse_for_many(selected)
             write_text(self.folder / "recipe.toml", to_toml(self.recipe))
             self._unlink_other_recipes(planned)
             records: dict[str, Record] = {}
@@ -200,7 +225,7 @@ class Run:
             for item in selected:
                 record = item.record
                 if record is None:
-                    if self._stop:
+                    if self._stop.asked:
                         raise Interrupted("stopped", hint="the same command goes on from here")
                     record = self._run_stage(item, folders)
                 else:
@@ -245,6 +270,9 @@ class Run:
         self._log("start", item, attempt=attempts)
         started, clock = utc_now(), time.monotonic()
         line.update(0, None, "started")
+        if self._ranks is not None:
+            after = {name: str(path) for name, path in context.after.items()}
+            self._ranks.task({"stage": item.stage.name, "folder": str(item.folder), "after": after})
         try:
             figures: Figures = _resolve(item.stage.run)(context)
         except BaseException as error:
@@ -287,12 +315,17 @@ class Run:
             sections=item.sections,
             after=after,
             line=line,
-            stop_requested=lambda: self._stop,
+            stop_requested=self._stop_agreed,
             workers=self._workers,
+            ranks=self._ranks,
             ray=self._ray,
             tracker=self._tracker,
             bell=self._bell,
         )
+
+    def _stop_agreed(self) -> bool:
+        """Whether to stop: one of the processes was asked to, where there are several."""
+        return self._stop.asked if self._ranks is None else bool(self._ranks.any(self._stop.asked))
 
     def _link(self, item: Planned, folders: Mapping[str, Path]) -> None:
         """Point the run's link of this stage at the folder in use; a later part also shows what earlier parts made."""
@@ -320,22 +353,15 @@ class Run:
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
-    @contextmanager
-    def _stop_on_interrupt(self) -> Iterator[None]:
-        """The first Ctrl-C asks the stage to stop at a safe point, the second stops at once."""
 
-        def handle(_signal: int, _frame: FrameType | None) -> None:
-            if self._stop:
-                raise KeyboardInterrupt
-            self._stop = True
-            with suppress(OSError):  # not `print`: it may be what was interrupted, and its reader may be gone
-                os.write(2, b"\nstopping at the next safe point (Ctrl-C again: at once)\n")
-
-        previous = signal.signal(signal.SIGINT, handle)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, previous)
+def _refuse_for_many(selected: Sequence[Planned]) -> None:
+    """Raise ZhenError where a stage is to be taken that has no work for several processes."""
+    for item in selected:
+        if item.record is None and not item.stage.ranks:
+            raise ZhenError(
+                f"the stage {item.stage.name} has no work for more than one process",
+                hint=f"run it without torchrun first: zhen run RECIPE {item.stage.name.split('.')[0]}",
+            )
 
 
 def _shared(folder: Path) -> Path:

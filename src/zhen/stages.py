@@ -39,15 +39,16 @@ STAGES = (
     Stage("shards", 1, ("shards",), ("data.write", "tokenizer"), "zhen.shards.stage:tokenize"),
     Stage(
         "pretrain",
-        1,
+        2,
         ("pretrain", "model", "model.init", "run.seed"),
         ("shards", "tokenizer"),
         "zhen.train.stage:pretrain",
         "zhen.train.stage:pretrain_inputs",
+        ranks=True,
     ),
     Stage(
         "tune",
-        2,
+        3,
         ("tune", "pretrain.mixture", "model.init", "run.seed"),
         ("sampleweb/dialogues", "tokenizer", "shards", "pretrain"),
         "zhen.tune.stage:tune",

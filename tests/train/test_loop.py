@@ -12,12 +12,12 @@ from zhen.errors import ZhenError
 from zhen.model.config import PRESETS
 from zhen.model.transformer import Transformer, initialise
 from zhen.train.batch import Batch
-from zhen.train.health import LONG_SECONDS, RateWatch
+from zhen.train.health import LONG_SECONDS, Diverged, RateWatch, Skips, SpikeWatch
 from zhen.train.kernel import precision
-from zhen.train.loop import Update, accumulate, clip_gradient, train
+from zhen.train.loop import CrossEntropy, Update, accumulate, clip_gradient, train
 from zhen.train.optimizer import Optimizer
 from zhen.train.peak import matmul_peak
-from zhen.train.settings import PretrainSettings
+from zhen.train.settings import Health, PretrainSettings
 
 SETTINGS = PretrainSettings(tokens=100, tokens_per_step=10, sequence_length=5, learning_rate=1e-2)
 
@@ -153,3 +153,50 @@ def test_a_short_slow_stretch_is_not_said() -> None:
 def test_the_peak_is_that_of_a_product_that_was_made() -> None:
     peak = matmul_peak(torch.device("cpu"), seconds=0.05)
     assert 1e8 < peak < 1e15
+
+
+def test_an_update_that_is_no_number_is_skipped_where_asked_and_several_in_a_row_end_the_run() -> None:
+    skips = Skips(Health(non_finite="skip", skips_in_a_row=3))
+    assert [skips.due(1, 2.0, 1.0), skips.due(2, math.nan, 1.0), skips.due(3, 2.0, math.inf)] == [False, True, True]
+    assert not skips.due(4, 2.0, 1.0)
+    assert skips.due(5, math.nan, 1.0)
+    assert skips.due(6, math.nan, 1.0)
+    with pytest.raises(Diverged, match="step 7: the loss is nan, 3 updates in a row; expected a finite number"):
+        skips.due(7, math.nan, math.nan)
+
+
+def test_a_skipped_update_is_as_if_its_batch_had_not_been() -> None:
+    model, other, kept = fresh(), fresh(), Kept()
+    poisoned = iter([1.0, 1.0, math.nan, 1.0])
+
+    class Poisoned(CrossEntropy):
+        def __call__(self, model: Transformer, batch: Batch, dtype: torch.dtype) -> torch.Tensor:
+            return super().__call__(model, batch, dtype) * next(poisoned)
+
+    for which, numbers, loss in ((model, [0, 1, 2, 3], Poisoned()), (other, [0, 1, 3], None)):
+        train(
+            which,
+            Optimizer(which, SETTINGS),
+            lambda step, numbers=numbers: repetitive(numbers[step]),
+            lambda step: 1e-2,
+            kept,
+            steps=range(len(numbers)),
+            micro_batch=None,
+            gradient_clip=1.0,
+            dtype=torch.float32,
+            loss=loss,
+            health=Health(non_finite="skip"),
+        )
+    assert [update.skipped for update in kept.updates[:4]] == [False, False, True, False]
+    for one, two in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_planted_spikes_are_found_and_nothing_else() -> None:
+    generator = torch.Generator().manual_seed(3)
+    noise = torch.randn(600, generator=generator).tolist()
+    losses = [2.0 + 3.0 * math.exp(-step / 60) + 0.05 * noise[step] for step in range(600)]
+    for step in (300, 301, 450):
+        losses[step] += 1.5
+    watch = SpikeWatch()
+    assert [step for step, loss in enumerate(losses) if watch.height(loss)] == [300, 301, 450]

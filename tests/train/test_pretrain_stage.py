@@ -67,10 +67,10 @@ def test_it_learns(small_run: ModuleType, inputs: Path, tmp_path: Path) -> None:
 
 def test_the_last_checkpoint_is_the_last_training_checkpoint(finished: Any) -> None:
     folder = finished[0].folder
-    from zhen.train.steps import _read
+    from zhen.train.steps import opened
 
     weights = load_model(folder / "checkpoint").state_dict()
-    trained = _read(folder / "steps" / "step-000012").tensors
+    trained = opened(folder / "steps" / "step-000012").tensors
     assert all(torch.equal(value, trained[f"model.{name}"].bfloat16()) for name, value in weights.items())
 
 

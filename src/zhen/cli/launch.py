@@ -5,6 +5,11 @@ from __future__ import annotations
 import ctypes.util
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from zhen.errors import Follows, ZhenError
 
 LAUNCHED = "ZHEN_LAUNCHED"
 
@@ -56,6 +61,26 @@ def relaunch() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+
+
+def leave(status: int) -> NoReturn:
+    """End this process. Under torchrun at once: threads of its collectives abort a slow end now and then."""
+    if os.environ.get("WORLD_SIZE", "1") in ("", "1"):
+        sys.exit(status)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+@contextmanager
+def told_once() -> Iterator[None]:
+    """Of an error that every process of torchrun's will find, let process 0 alone tell."""
+    try:
+        yield
+    except ZhenError as error:
+        if os.environ.get("RANK", "0") in ("", "0"):
+            raise
+        raise Follows(error.status) from error
 
 
 def threads(environment: os._Environ[str] | dict[str, str]) -> int:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from zhen.cli.launch import cores, relaunch
+from zhen.cli.launch import cores, relaunch, told_once
 from zhen.console import say
 from zhen.errors import DONE
 
@@ -44,7 +44,8 @@ def command(
     from zhen.recipe import load_recipe
     from zhen.run import Run, plan, select
 
-    loaded = load_recipe(recipe, sets or [], data or [])
+    with told_once():
+        loaded = load_recipe(recipe, sets or [], data or [])
     folder = out or Path("runs") / loaded.run.name
     if dry_run:
         from zhen.cli.dryrun import show_plan

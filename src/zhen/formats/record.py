@@ -7,6 +7,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -146,6 +147,19 @@ def key_of(value: Any) -> str:
             f"{error.object!r} is not valid Unicode", hint="rename the file or change the value: keys are made of UTF-8"
         ) from error
     return hashlib.sha256(encoded).hexdigest()
+
+
+def result_sections(sections: Mapping[str, Any]) -> dict[str, Any]:
+    """Sections as they go into a key: without the fields that a settings class names in `NO_RESULTS`, such as how many
+    processes share the work."""
+    found: dict[str, Any] = {}
+    for name, value in sections.items():
+        if left_out := getattr(value, "NO_RESULTS", ()):
+            builtins = msgspec.to_builtins(value, str_keys=True)
+            found[name] = {field: given for field, given in builtins.items() if field not in left_out}
+        else:
+            found[name] = value
+    return found
 
 
 def utc_now() -> str:

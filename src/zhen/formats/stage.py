@@ -31,6 +31,8 @@ class Stage:
     """`module:function`, called with a Context; returns its figures."""
     inputs: str | None = None
     """`module:function(sections) -> list[Input]`: its inputs from outside; raises ZhenError for a missing source."""
+    ranks: bool = False
+    """Whether it has work for several processes (torchrun)."""
 
 
 class ProgressLine(Protocol):
@@ -62,6 +64,10 @@ class Context:
     """Where the numbers of training go besides the run's folder: "trackio" or "wandb"."""
     bell: str | None = None
     """Command line that is run on trouble in training, with the event as JSON on its standard input."""
+    ranks: Any = None
+    """The processes that work on the stage (`train/ranks.py`), where torchrun started several."""
+    leader: Path | None = None
+    """Where this process only helps another: that one's folder. `folder` is then thrown away afterwards."""
     outputs: dict[str, tuple[Kind, Digest | None]] = field(default_factory=dict)
     inputs: dict[str, Input] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)

@@ -36,6 +36,16 @@ class Batch:
             return self
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
+    def rows(self, start: int, stop: int, count: int) -> Batch:
+        """Sequences `start` … `stop`-1, filled up to `count` with repeats of the first whose targets don't count."""
+        kept = stop - start
+        if kept == count:
+            return self._each(lambda tensor: tensor[start:stop])
+        at = torch.cat([torch.arange(start, stop), torch.zeros(count - kept, dtype=torch.int64)])
+        filled = self._each(lambda tensor: tensor[at])
+        filled.mask[kept:] = False
+        return filled
+
     def pieces(self, size: int | None) -> Iterator[Batch]:
         """The batch in micro-batches of `size` sequences (the last may be smaller); None: in one."""
         total = self.tokens.shape[0]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from zhen.model.transformer import Transformer
 from zhen.train.kernel import precision
+from zhen.train.parallel import total_norm
 
 EVERY = 10
 """Steps between two looks. One costs as much as half a percent of ten steps (docs/watch.md has the figures)."""
@@ -43,10 +44,9 @@ def look(model: Transformer, tokens: Tensor, dtype: torch.dtype) -> dict[str, Si
     weights, gradient and the state of every generator as they are.
     """
     gradients, weights = _gathered(model)
-    norms = {group: torch.nn.utils.get_total_norm(given, foreach=True) for group, given in gradients.items()}
+    norms = {group: total_norm(given) for group, given in gradients.items()}
     rms = {
-        group: torch.nn.utils.get_total_norm(given, foreach=True) / math.sqrt(sum(each.numel() for each in given))
-        for group, given in weights.items()
+        group: total_norm(given) / math.sqrt(sum(each.numel() for each in given)) for group, given in weights.items()
     }
     activations = _activations(model, tokens, dtype)
     found = {"gradient_norm": norms, "weight_rms": rms, "activation_rms": activations}

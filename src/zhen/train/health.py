@@ -1,11 +1,13 @@
-"""Watches a run: numbers that are not finite stop it, a rate that stays low is said."""
+"""Watches a run: updates that are no numbers are skipped or end it; spikes and a rate that stays low are said."""
 
 from __future__ import annotations
 
-import math
+import statistics
 from collections import deque
+from math import isfinite
 
 from zhen.errors import ZhenError
+from zhen.train.settings import Health
 
 _WINDOW = 8
 """Steps over which a rate is taken."""
@@ -14,20 +16,60 @@ LONG_SECONDS = 20.0
 """How long the rate must stay below half of its best before it is said."""
 
 
+SPIKE_WINDOW = 128
+SPIKE_LEAST = 32
+"""Updates that a loss is compared with: at most, at least."""
+
+SPIKE_HEIGHT = 6.0
+"""Standard deviations above the median from which on it is a spike (OLMo's rule of 6 deviations over 128 steps)."""
+
+SPIKE_FLOOR = 0.005
+"""A deviation counts as at least this share of the median, so that a smooth curve has no spikes."""
+
+
 class Diverged(ZhenError):
     """Training came to a loss or a gradient that is no number."""
 
 
-def require_finite(step: int, loss: float, gradient_norm: float) -> None:
-    """Raise Diverged when the loss or the gradient of update `step` is infinite or not a number."""
-    for what, value in (("loss", loss), ("gradient norm", gradient_norm)):
-        if not math.isfinite(value):
-            raise Diverged(
-                f"the {what} is {value}",
-                expected="a finite number; the weights were not updated",
-                place=f"step {step:,}",
-                hint="lower pretrain.learning_rate or pretrain.gradient_clip, or lengthen pretrain.warmup_steps",
-            )
+class Skips:
+    """What is done about updates whose loss or gradient is no finite number."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+        self._row = 0
+
+    def due(self, step: int, loss: float, gradient_norm: float) -> bool:
+        """Whether update `step` is to be left out. Raises Diverged where that ends the run."""
+        found = [f"the {w} is {v}" for w, v in (("loss", loss), ("gradient norm", gradient_norm)) if not isfinite(v)]
+        self._row = self._row + 1 if found else 0
+        if not found:
+            return False
+        if self._health.non_finite == "skip" and self._row < self._health.skips_in_a_row:
+            return True
+        raise Diverged(
+            f"{found[0]}{f', {self._row} updates in a row' if self._row > 1 else ''}",
+            expected="a finite number; the weights were not updated",
+            place=f"step {step:,}",
+            hint="lower pretrain.learning_rate or pretrain.gradient_clip, or lengthen pretrain.warmup_steps",
+        )
+
+
+class SpikeWatch:
+    """Tells which losses stand out from the ones before: by median and median deviation, which spikes don't move."""
+
+    def __init__(self) -> None:
+        self._losses: deque[float] = deque(maxlen=SPIKE_WINDOW)
+
+    def height(self, loss: float) -> float | None:
+        """Take in a loss. Returns how many deviations it lies above the median, where that is a spike."""
+        before = sorted(self._losses)
+        self._losses.append(loss)
+        if len(before) < SPIKE_LEAST:
+            return None
+        middle = statistics.median(before)
+        deviation = 1.4826 * statistics.median(abs(each - middle) for each in before)  # of a normal distribution
+        height = (loss - middle) / max(deviation, SPIKE_FLOOR * abs(middle), 1e-12)
+        return height if height > SPIKE_HEIGHT else None
 
 
 class RateWatch:

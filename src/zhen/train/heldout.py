@@ -13,6 +13,7 @@ from zhen.formats.shard import Shard, open_shards
 from zhen.model.likelihood import bits_per_byte, rolling_windows, token_logprobs
 from zhen.model.transformer import Transformer
 from zhen.train.kernel import precision
+from zhen.train.parallel import measuring
 
 _TOKENS_AT_ONCE = 4096
 
@@ -92,7 +93,7 @@ class HeldOut:
         """Bits per byte by language, in windows without overlap (`model/likelihood.py` has the convention)."""
         sums = torch.zeros(len(self.bytes), dtype=torch.float64)
         for rows in self._batches:
-            with precision(rows.tokens.device, dtype, rows.scored.shape[1]):
+            with measuring(model), precision(rows.tokens.device, dtype, rows.scored.shape[1]):
                 logprobs = token_logprobs(model, rows.tokens)
             per_row = -(logprobs.double() * rows.scored).sum(dim=1)
             for language, nats in zip(rows.language.tolist(), per_row.tolist(), strict=True):

@@ -25,7 +25,7 @@ from zhen.model.transformer import Transformer
 from zhen.train import groups
 from zhen.train.batch import Batch
 from zhen.train.events import Events
-from zhen.train.health import RateWatch
+from zhen.train.health import RateWatch, SpikeWatch
 from zhen.train.heldout import HeldOut
 from zhen.train.loop import Update
 from zhen.train.monitor import READING_SECONDS, SPARE_BYTES, HangWatch, read_machine
@@ -77,6 +77,7 @@ class Journal:
         self._bits: dict[str, float] = {}
         self._recent: deque[Update] = deque(maxlen=_SHOWN)
         self._rate = RateWatch()
+        self._spikes = SpikeWatch()
         self._dtype = getattr(torch, settings.dtype)
         self._device = next(model.parameters()).device
         self._events = Events(context)
@@ -125,8 +126,11 @@ class Journal:
     def after(self, update: Update) -> None:
         """Take note of an update; measure, sample, save and stop where it is due."""
         self._step = update.step
-        self._recent.append(update)
-        self._note(update)
+        if update.skipped:
+            self._note_skip(update)
+        else:
+            self._recent.append(update)
+            self._note(update)
         self._measure_and_save(update.step)
         self._watch_rate(update)
         self._read_machine(update.step)
@@ -181,6 +185,15 @@ class Journal:
         tokens = update.step * self._settings.tokens_per_step
         self._row(update.step, "train", tokens=tokens, seconds=round(update.seconds, 6), **numbers)
         self._scalars(update.step, {f"train/{name}": value for name, value in numbers.items()})
+
+        if height := self._spikes.height(update.loss):
+            self._context.event("spike", step=update.step, loss=round(update.loss, 4), deviations=round(height, 1))
+            self._context.line.note(f"step {update.step:,}: the loss of {update.loss:.3f} stands out")
+
+    def _note_skip(self, update: Update) -> None:
+        found = {"loss": str(update.loss), "gradient_norm": str(update.gradient_norm)}
+        self._context.event("skipped", step=update.step, **found)
+        self._context.line.note(f"step {update.step:,}: skipped, the loss is {update.loss}; the weights are as before")
 
     def _row(self, step: int, kind: str, **values: Any) -> None:
         """A row of the metrics file; `time` is the clock's, in seconds of the Unix epoch."""

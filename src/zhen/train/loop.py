@@ -11,9 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zhen.train.batch import Batch
-from zhen.train.health import require_finite
+from zhen.train.health import Skips
 from zhen.train.kernel import precision
 from zhen.train.optimizer import Optimizer
+from zhen.train.parallel import ONE, Layout, local, reshard
+from zhen.train.settings import Health
 
 _IGNORED = -100
 """The target that cross-entropy passes over."""
@@ -42,6 +44,8 @@ class Update(NamedTuple):
     """Before clipping."""
     learning_rate: float
     seconds: float
+    skipped: bool = False
+    """Whether the weights stayed as they were, since loss or gradient are no numbers."""
 
 
 class Watcher(Protocol):
@@ -66,44 +70,63 @@ def train(
     gradient_clip: float,
     dtype: torch.dtype,
     loss: Loss | None = None,
+    layout: Layout = ONE,
+    health: Health = Health(),  # noqa: B008
 ) -> None:
     """Update the model once for each of `steps` (numbers from 0).
 
     `batches` and `learning_rate` are functions of the step's number, so that nothing else must be remembered. Without
     `loss` it is cross-entropy over the targets that count, documents in a row seeing those before them.
-    Raises ZhenError before the update where loss or gradient are not finite.
+    Raises Diverged before the update where loss or gradient are not finite, unless `health` has these skipped. Both are
+    the same on all processes, so all do the same.
     """
     model.train()
+    skips = Skips(health)
     for step in steps:
         begun = time.perf_counter()
         rate = learning_rate(step)
         batch = batches(step)
-        mean, tokens = accumulate(model, batch, micro_batch=micro_batch, dtype=dtype, loss=loss)
+        mean, tokens = accumulate(model, batch, micro_batch=micro_batch, dtype=dtype, loss=loss, layout=layout)
         watcher.before(step + 1, batch)
-        norm = clip_gradient(optimizer, gradient_clip)
+        reshard(model)
+        norm = clip_gradient(optimizer, gradient_clip, layout)
         loss_value, norm_value = torch.stack([mean, norm]).tolist()
-        require_finite(step + 1, loss_value, norm_value)
-        optimizer.step(rate)
-        watcher.after(Update(step + 1, tokens, loss_value, norm_value, rate, time.perf_counter() - begun))
+        skipped = skips.due(step + 1, loss_value, norm_value)
+        if skipped:
+            optimizer.forget()
+        else:
+            optimizer.step(rate)
+        watcher.after(Update(step + 1, tokens, loss_value, norm_value, rate, time.perf_counter() - begun, skipped))
 
 
 def accumulate(
-    model: nn.Module, batch: Batch, *, micro_batch: int | None, dtype: torch.dtype, loss: Loss | None = None
+    model: nn.Module,
+    batch: Batch,
+    *,
+    micro_batch: int | None,
+    dtype: torch.dtype,
+    loss: Loss | None = None,
+    layout: Layout = ONE,
 ) -> tuple[Tensor, int]:
     """Add the gradient of the batch's mean loss to the parameters, micro-batch by micro-batch.
 
-    Every target counts the same, whichever micro-batch it is in: each part's sum is divided by the targets of
-    the whole batch. Returns the loss (float32[], nats a token) and how many targets counted.
+    Every target counts the same, whichever micro-batch and process it is in: each part's sum is divided by the targets
+    of the whole batch. Returns the loss (float32[], nats a token) and how many targets counted.
     """
     device = next(model.parameters()).device
     summed = loss or CrossEntropy()
     units = summed.units(batch)
-    total = torch.zeros((), device=device)
-    for piece in batch.pieces(micro_batch):
+    parts: list[Tensor] = []
+    gradients = layout.gradients(model)
+    for piece in layout.pieces(batch, micro_batch):
         part = summed(model, piece.to(device), dtype) / units
         torch.autograd.backward(part)
-        total += part.detach()
-    return total, units
+        parts.append(part.detach())
+        if gradients is not None:
+            gradients.take()
+    if gradients is not None:
+        gradients.give()
+    return layout.loss(parts), units
 
 
 class CrossEntropy:
@@ -130,9 +153,11 @@ def summed_loss(model: nn.Module, batch: Batch, dtype: torch.dtype, apart: bool 
     return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=_IGNORED, reduction="sum")
 
 
-def clip_gradient(optimizer: Optimizer, limit: float) -> Tensor:
+def clip_gradient(optimizer: Optimizer, limit: float, layout: Layout = ONE) -> Tensor:
     """Scale the gradient down to norm `limit` where it is longer. Returns its norm before that (float32[])."""
-    parameters = [parameter for parameter in optimizer.parameters if parameter.grad is not None]
-    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
-    torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm, foreach=True)
+    gradients = [parameter.grad for parameter in optimizer.parameters if parameter.grad is not None]
+    norm = layout.norm(gradients)
+    # as torch.nn.utils.clip_grads_with_norm_ does, on what this process holds
+    coefficient = torch.clamp(limit / (norm + 1e-6), max=1.0)
+    torch._foreach_mul_([local(gradient) for gradient in gradients], coefficient)
     return norm

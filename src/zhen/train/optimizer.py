@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from zhen.errors import ZhenError
+from zhen.train.parallel import Box, box_of, laid_out
 from zhen.train.settings import LoopSettings
 
 MUON_MOMENTUM = 0.95
@@ -26,7 +27,14 @@ def load_trained(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     if other := parameters.keys() ^ tensors.keys():
         raise ZhenError(f'the training checkpoint has other tensors than the model, among them "{min(other)}"')
     for name, parameter in parameters.items():
-        parameter.copy_(tensors[name])
+        box = box_of(parameter)
+        box.local.copy_(_part(tensors, name, box))
+
+
+def _part(tensors: Mapping[str, Tensor], name: str, box: Box) -> Tensor:
+    """What belongs into `box` of one of `tensors`, which may be whole ones or lie in files."""
+    read: Callable[[str, Box], Tensor] | None = getattr(tensors, "part", None)
+    return read(name, box) if read else box.of(tensors[name])
 
 
 class Optimizer:
@@ -80,6 +88,11 @@ class Optimizer:
             for group in part.param_groups:
                 group["lr"] = learning_rate
             part.step()
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go of the gradients."""
+        for part in self._parts:
             part.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -95,9 +108,14 @@ class Optimizer:
         """Take over a state that `tensors` gave. Raises ZhenError for a tensor of no parameter."""
         by_name = {name: parameter for parameter, name in self._names.items()}
         owner = {p: part for part in self._parts for group in part.param_groups for p in group["params"]}
-        for name, value in tensors.items():
+        for name in tensors:
             kind, _, parameter_name = name.partition(".")
             if parameter_name not in by_name:
                 raise ZhenError(f'optimizer state "{name}" belongs to no parameter of the model')
             parameter = by_name[parameter_name]
-            owner[parameter].state[parameter][kind] = value.to(parameter.device, copy=True)
+            state = owner[parameter].state[parameter]
+            if kind == "step":  # AdamW's count of updates, one number on every process
+                state[kind] = tensors[name].to(parameter.device, copy=True)
+                continue
+            part = _part(tensors, name, box_of(parameter)).to(parameter.device, copy=True)
+            state[kind] = laid_out(part, parameter)

@@ -9,6 +9,7 @@ from zhen.model.generate import generate
 from zhen.model.transformer import Transformer
 from zhen.tokenizer.load import Tokenizer
 from zhen.train.heldout import Document
+from zhen.train.parallel import measuring
 
 PROMPTS = 2
 """Prompts a language."""
@@ -59,7 +60,8 @@ def take_samples(
     for prompt in prompts:
         end = tokenizer.end_of_text
         room = model.config.max_position_embeddings - len(prompt.ids) - 1
-        made = generate(model, [end, *prompt.ids], min(SAMPLE_TOKENS, room), {end})
+        with measuring(model):
+            made = generate(model, [end, *prompt.ids], min(SAMPLE_TOKENS, room), {end})
         rows.append(
             {
                 "step": step,

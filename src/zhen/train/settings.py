@@ -4,13 +4,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import msgspec
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Positive = Annotated[float, msgspec.Meta(gt=0.0)]
+
+
+class Parallel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the processes that torchrun started share one training. Results are the same to rounding, so a run may go on
+    with others: this is no part of a stage's key."""
+
+    data: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Processes over which the batch and the weights are cut (fully sharded data parallelism). 0: as many as there
+    are."""
+
+    timeout: Positive = 600.0
+    """Seconds after which a process that others wait for is taken for lost."""
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What becomes of an update that went wrong."""
+
+    non_finite: Literal["stop", "skip"] = "stop"
+    """A loss or gradient that is no finite number: end the run, or leave the weights as they are and go on with the
+    next batch, on all processes alike."""
+
+    skips_in_a_row: Count = 8
+    """So many such updates one behind the other end the run in any case."""
 
 
 class LoopSettings(Protocol):
@@ -79,6 +102,8 @@ class LoopSettings(Protocol):
 
 class PretrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a model is trained from tokens. Everything is counted in tokens and steps, nothing by a clock."""
+
+    NO_RESULTS: ClassVar[tuple[str, ...]] = ("parallel",)
 
     tokens: Count
     """Tokens to train on, rounded up to whole steps."""
@@ -150,6 +175,16 @@ class PretrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     checkpoint_dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Number format of the weights in `checkpoint/` and `checkpoint-0/`."""
 
+    invariant: bool = False
+    """Whether the weights have the same bits however many processes share the work, and across a change of their number
+    (`micro_batch` sequences at a time, their gradients added in one order, one thread a process)."""
+
+    health: Health = Health()
+    """What becomes of an update that went wrong."""
+
+    parallel: Parallel = Parallel()
+    """How several processes share the work."""
+
     @property
     def steps(self) -> int:
         """Updates of the weights in all."""
@@ -159,6 +194,11 @@ class PretrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     def sequences_per_step(self) -> int:
         """Sequences in one update."""
         return self.tokens_per_step // self.sequence_length
+
+    @property
+    def micro_batches(self) -> int:
+        """Micro-batches in one update."""
+        return -(-self.sequences_per_step // (self.micro_batch or self.sequences_per_step))
 
     def problems(self) -> Iterator[tuple[str, str, str]]:
         """Combinations that can't be: (field, found, expected)."""
@@ -173,6 +213,12 @@ class PretrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
                 "micro_batch",
                 f"micro_batch {self.micro_batch:,}",
                 f"at most the {self.sequences_per_step:,} sequences of a step",
+            )
+        if self.invariant and (self.micro_batch is None or self.sequences_per_step % self.micro_batch):
+            yield (
+                "invariant",
+                f"true with micro_batch {self.micro_batch or 'left out'}",
+                f"a micro_batch that the {self.sequences_per_step:,} sequences of a step are a multiple of",
             )
         if self.warmup_steps >= self.steps and self.warmup_steps:
             yield (

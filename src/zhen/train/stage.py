@@ -14,7 +14,7 @@ from zhen.console import amount
 from zhen.errors import ZhenError
 from zhen.formats.files import Digest, publish_folder, sha256_file, temporary_folder, write_json
 from zhen.formats.metrics import EVENTS, METRICS
-from zhen.formats.record import Input, key_of
+from zhen.formats.record import Input, key_of, result_sections
 from zhen.formats.stage import Context, Figures
 from zhen.model.config import ModelConfig
 from zhen.model.size import flops_per_token
@@ -29,7 +29,9 @@ from zhen.train.loop import train
 from zhen.train.optimizer import Optimizer, load_trained
 from zhen.train.order import Order, plan_quotas
 from zhen.train.packing import HELD_OUT, Stream, open_sources, packed_batch
+from zhen.train.parallel import Layout, gathered
 from zhen.train.peak import matmul_peak
+from zhen.train.ranks import ALONE, Ranks
 from zhen.train.samples import choose_prompts, take_samples
 from zhen.train.schedule import learning_rate
 from zhen.train.settings import PretrainSettings
@@ -66,28 +68,35 @@ def pretrain_inputs(sections: Mapping[str, Any]) -> list[Input]:
 
 def pretrain(context: Context) -> Figures:
     """Train a model on the shards of `context`; goes on from the newest whole training checkpoint in its folder."""
-    with same_bits():
-        return _pretrain(context, context.sections["pretrain"])
+    settings: PretrainSettings = context.sections["pretrain"]
+    with same_bits(one_thread=settings.invariant):
+        return _pretrain(context, settings)
 
 
 def _pretrain(context: Context, settings: PretrainSettings) -> Figures:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = load_tokenizer(context.after["tokenizer"])
     sources = open_sources(context.after["shards"], tokenizer.sha256)
     order = _order(context, settings, sources)
+    ranks: Ranks = context.ranks or ALONE
+    layout = Layout(ranks, settings.parallel, settings.micro_batches if settings.invariant else None)
+    device = layout.device
     model = _model(context, settings, tokenizer).to(device)
+    layout.shard(model)
     optimizer = Optimizer(model, settings)
+    sections = result_sections(context.sections)
     steps = Steps(
-        context.folder / STEPS,
-        recipe=key_of({"sections": context.sections, "tokenizer": tokenizer.sha256, "order": order.summary()}),
+        (context.leader or context.folder) / STEPS,
+        recipe=key_of({"sections": sections, "tokenizer": tokenizer.sha256, "order": order.summary()}),
         scheduled=lambda step: saves(settings, step),
         keep=settings.keep_steps,
+        ranks=ranks,
     )
     saved = go_on(context, steps, model, optimizer)
     if saved is None:
         _save_for_people(context, model, FIRST, tokenizer)
     first = saved.step if saved else 0
-    journal = _journal(context, settings, model, optimizer, steps, tokenizer)
+    peak = ranks.total([matmul_peak(device)])[0]
+    journal = _journal(context, settings, model, optimizer, steps, tokenizer, peak)
     journal.begin(first, saved.state if saved else None)
 
     def batch(step: int) -> Batch:
@@ -105,10 +114,14 @@ def _pretrain(context: Context, settings: PretrainSettings) -> Figures:
             micro_batch=settings.micro_batch,
             gradient_clip=settings.gradient_clip,
             dtype=getattr(torch, settings.dtype),
+            layout=layout,
+            health=settings.health,
         )
     finally:
         journal.end()
     _save_for_people(context, model, LAST, tokenizer)
+    if context.leader is not None:
+        return {}
     declare(context, steps, (FIRST, LAST))
     figures = run_figures(context.folder / METRICS, settings, model.config)
     context.summary = last_word(figures)
@@ -201,10 +214,8 @@ def go_on(context: Context, steps: Steps, model: Transformer, optimizer: Optimiz
 
     saved = steps.newest(damaged)
     if saved is not None:
-        weights = {n.removeprefix(MODEL): t for n, t in saved.tensors.items() if n.startswith(MODEL)}
-        state = {n.removeprefix(OPTIMIZER): t for n, t in saved.tensors.items() if n.startswith(OPTIMIZER)}
-        load_trained(model, weights)
-        optimizer.load(state)
+        load_trained(model, saved.tensors.below(MODEL))
+        optimizer.load(saved.tensors.below(OPTIMIZER))
         context.event("resumed", step=saved.step)
     return saved
 
@@ -216,6 +227,7 @@ def _journal(
     optimizer: Optimizer,
     steps: Steps,
     tokenizer: Tokenizer,
+    peak: float,
 ) -> Journal:
     device = next(model.parameters()).device
     shards = open_held_out(context.after["shards"] / HELD_OUT, tokenizer.sha256)
@@ -234,7 +246,7 @@ def _journal(
         held_out=held_out if documents else None,
         sample=lambda step: take_samples(model, tokenizer, prompts, step),
         flops_per_token=flops_per_token(model.config, settings.sequence_length),
-        peak_flops=matmul_peak(device),
+        peak_flops=peak,
     )
 
 
@@ -246,9 +258,13 @@ def _save_for_people(context: Context, model: Transformer, name: str, tokenizer:
     trained = settings.sequence_length
     if context.sections["model.init"] is not None:  # what init was trained for stays true
         trained = max(trained, model.config.max_position_embeddings)
-    publish(
-        context, name, lambda folder: save_model(model, folder, settings.checkpoint_dtype, tokenizer.folder, trained)
-    )
+    whole = gathered(model)
+    if context.leader is None:
+        publish(
+            context,
+            name,
+            lambda folder: save_model(whole, folder, settings.checkpoint_dtype, tokenizer.folder, trained),
+        )
 
 
 def publish(context: Context, name: str, write: Callable[[Path], Mapping[str, Digest]]) -> None:

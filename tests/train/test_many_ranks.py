@@ -1,0 +1,143 @@
+"""Several processes: the losses of one, the same bits in invariant mode, any number going on from any other."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+
+from zhen.formats.metrics import read_metrics
+from zhen.train.steps import Saved, opened
+
+PLAIN: dict[str, Any] = {"dtype": "float32", "tokens": 6 * 256, "keep_steps": [], "evaluate_every": 6}
+INVARIANT = PLAIN | {"invariant": True, "micro_batch": 1}
+STOPPED, KILLED = 130, -signal.SIGKILL
+
+RUNS: list[tuple[str, int, dict[str, Any]]] = [
+    ("one", 1, PLAIN),
+    ("two", 2, PLAIN),
+    ("three", 3, PLAIN | {"tokens": 3 * 256, "warmup_steps": 2}),  # 8 sequences: the last process has a filler
+    ("chain", 1, PLAIN | {"stop": 1}),
+    ("chain", 2, PLAIN | {"stop": 1}),
+    ("chain", 4, PLAIN | {"stop": 1}),
+    ("chain", 1, PLAIN),
+    ("invariant", 1, INVARIANT),
+    ("invariant-chain", 4, INVARIANT | {"stop": 1}),
+    ("invariant-chain", 1, INVARIANT | {"stop": 1}),
+    ("invariant-chain", 2, INVARIANT),
+    ("killed", 2, PLAIN | {"fault": {"rank": 1, "update": 5, "kind": "kill"}}),
+    ("killed", 2, PLAIN),
+    ("stopped", 2, PLAIN | {"parallel": {"timeout": 5.0}, "fault": {"rank": 1, "update": 5, "kind": "stop"}}),
+    ("nan", 2, PLAIN | {"health": {"non_finite": "skip"}, "fault": {"rank": 1, "update": 4, "kind": "nan"}}),
+    ("nan-stops", 2, PLAIN | {"fault": {"rank": 1, "update": 4, "kind": "nan"}}),
+    ("disk", 2, PLAIN | {"fault": {"rank": 1, "update": 2, "kind": "disk"}}),
+]
+
+
+class Made(NamedTuple):
+    folder: Path
+    statuses: dict[str, list[list[int]]]
+    said: str
+
+
+@pytest.fixture(scope="module")
+def made(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """All the runs, made by one program that loads torch once."""
+    folder = tmp_path_factory.mktemp("many")
+    runs = [(str(folder / name), size, changes) for name, size, changes in RUNS]
+    command = [sys.executable, str(Path(__file__).with_name("many_ranks.py")), str(inputs), json.dumps(runs)]
+    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    statuses: dict[str, list[list[int]]] = {}
+    for (name, _, _), found in zip(RUNS, json.loads(done.stdout), strict=True):
+        statuses.setdefault(name, []).append(found)
+    return Made(folder, statuses, done.stderr)
+
+
+def last(folder: Path) -> Saved:
+    return opened(max((folder / "steps").glob("step-*"), key=lambda path: int(path.name[5:])))
+
+
+def losses(folder: Path) -> list[float]:
+    return [row["loss"] for row in read_metrics(folder / "metrics.jsonl") if row["kind"] == "train"]
+
+
+def test_runs_end_as_they_should(made: Made) -> None:
+    assert made.statuses == {
+        "one": [[0]],
+        "two": [[0, 0]],
+        "three": [[0, 0, 0]],
+        "chain": [[STOPPED], [STOPPED] * 2, [STOPPED] * 4, [0]],
+        "invariant": [[0]],
+        "invariant-chain": [[STOPPED] * 4, [STOPPED], [0, 0]],
+        "killed": [[2, KILLED], [0, 0]],
+        "stopped": [[2, KILLED]],  # by the program, as torchrun would
+        "nan": [[0, 0]],
+        "nan-stops": [[2, 2]],
+        "disk": [[2, 2]],
+    }, made.said
+
+
+@pytest.mark.parametrize("name", ["two", "chain", "killed"])
+def test_losses_and_weights_are_those_of_one_process_to_rounding(made: Made, name: str) -> None:
+    assert losses(made.folder / name) == pytest.approx(losses(made.folder / "one"), rel=1e-5)
+    ours, one = last(made.folder / name), last(made.folder / "one")
+    assert (ours.step, set(ours.tensors)) == (6, set(one.tensors))
+    for tensor in one.tensors:
+        torch.testing.assert_close(ours.tensors[tensor], one.tensors[tensor], rtol=1e-4, atol=1e-5)
+
+
+def test_what_can_not_be_shared_evenly_counts_once(made: Made) -> None:
+    assert losses(made.folder / "three")[0] == pytest.approx(losses(made.folder / "one")[0], rel=1e-6)
+
+
+def test_invariant_mode_has_the_same_bits_on_any_number_and_across_changes(made: Made) -> None:
+    ours, one = last(made.folder / "invariant-chain"), last(made.folder / "invariant")
+    assert ours.step == one.step == 6
+    for tensor in one.tensors:
+        assert torch.equal(ours.tensors[tensor], one.tensors[tensor]), tensor
+    for name in ("checkpoint/model.safetensors", "samples.jsonl", "steps/step-000006/state.json"):
+        both = [made.folder / run / name for run in ("invariant", "invariant-chain")]
+        assert both[0].read_bytes() == both[1].read_bytes(), name
+    assert losses(made.folder / "invariant-chain") == losses(made.folder / "invariant")
+
+
+def test_invariant_mode_is_the_plain_one_to_rounding(made: Made) -> None:
+    assert losses(made.folder / "invariant") == pytest.approx(losses(made.folder / "one"), rel=1e-5)
+
+
+def test_every_process_writes_its_part(made: Made) -> None:
+    folder = made.folder / "two" / "steps" / "step-000006"
+    sizes = [(folder / f"rank-0000{rank}.safetensors").stat().st_size for rank in (0, 1)]
+    assert 0.8 < sizes[0] / sizes[1] < 1.25
+
+
+def test_a_killed_process_ends_the_others_with_one_message(made: Made) -> None:
+    lines = [line for line in made.said.splitlines() if "is gone" in line]
+    assert len(lines) == 2  # of the killed and of the stopped one
+    assert all(line.startswith("0: ") for line in lines)
+    assert all("the same command goes on from the last training checkpoint" in line for line in lines)
+
+
+def test_a_number_that_is_none_on_one_process_is_skipped_by_all(made: Made) -> None:
+    rows = [row for row in read_metrics(made.folder / "nan" / "metrics.jsonl") if row["kind"] == "train"]
+    assert [row["step"] for row in rows] == [1, 2, 3, 5, 6]
+    for rank in (0, 1):
+        notes, events = json.loads((made.folder / "nan" / f"notes-{rank}.json").read_text())
+        assert "skipped" in events
+        assert any(note.startswith("step 4: skipped, the loss is nan") for note in notes)
+    before = losses(made.folder / "two")[:3]
+    assert [row["loss"] for row in rows[:3]] == before
+
+
+def test_errors_on_both_are_told_once(made: Made) -> None:
+    assert made.said.count("step 4: the loss is nan") == 1
+    assert made.said.count("File too large") == 1
+    assert last(made.folder / "disk").step == 0  # the one before is whole

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import msgspec
 import pytest
@@ -200,3 +202,24 @@ def test_planted_spikes_are_found_and_nothing_else() -> None:
         losses[step] += 1.5
     watch = SpikeWatch()
     assert [step for step, loss in enumerate(losses) if watch.height(loss)] == [300, 301, 450]
+
+
+def test_a_process_whose_update_does_not_end_says_where_it_stands_and_ends() -> None:
+    program = """
+import signal
+from zhen.train.health import Watchdog
+
+def wait_for_ever():
+    signal.pause()
+
+dog = Watchdog(60.0)
+dog.beat()
+dog.end()
+Watchdog(None).beat()
+Watchdog(0.1).beat()
+wait_for_ever()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Timeout" in done.stderr
+    assert "in wait_for_ever" in done.stderr

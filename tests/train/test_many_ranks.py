@@ -34,7 +34,7 @@ RUNS: list[tuple[str, int, dict[str, Any]]] = [
     ("invariant-chain", 2, INVARIANT),
     ("killed", 2, PLAIN | {"fault": {"rank": 1, "update": 5, "kind": "kill"}}),
     ("killed", 2, PLAIN),
-    ("stopped", 2, PLAIN | {"parallel": {"timeout": 5.0}, "fault": {"rank": 1, "update": 5, "kind": "stop"}}),
+    ("stopped", 2, PLAIN | {"parallel": {"timeout": 20.0}, "fault": {"rank": 1, "update": 5, "kind": "stop"}}),
     ("nan", 2, PLAIN | {"health": {"non_finite": "skip"}, "fault": {"rank": 1, "update": 4, "kind": "nan"}}),
     ("nan-stops", 2, PLAIN | {"fault": {"rank": 1, "update": 4, "kind": "nan"}}),
     ("disk", 2, PLAIN | {"fault": {"rank": 1, "update": 2, "kind": "disk"}}),

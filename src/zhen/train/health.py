@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import statistics
 from collections import deque
 from math import isfinite
@@ -52,6 +53,28 @@ class Skips:
             place=f"step {step:,}",
             hint="lower pretrain.learning_rate or pretrain.gradient_clip, or lengthen pretrain.warmup_steps",
         )
+
+
+class Watchdog:
+    """Ends this process when an update takes too long, and writes where each of its threads stood to standard error.
+
+    It is a thread of the interpreter's own that needs none of Python's locks, so that it works where all others wait
+    for a collective that never ends. For runs of several processes, which torchrun begins anew.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        """`seconds` for an update and what is due after it; None: never."""
+        self._seconds = seconds
+
+    def beat(self) -> None:
+        """An update begins."""
+        if self._seconds is not None:
+            faulthandler.dump_traceback_later(self._seconds, exit=True)
+
+    def end(self) -> None:
+        """No more updates."""
+        if self._seconds is not None:
+            faulthandler.cancel_dump_traceback_later()
 
 
 class SpikeWatch:

@@ -22,7 +22,8 @@ class Parallel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     are."""
 
     timeout: Positive = 600.0
-    """Seconds after which a process that others wait for is taken for lost."""
+    """Seconds after which a process that others wait for is taken for lost. One whose update takes twice as long ends
+    itself, telling where it stands."""
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

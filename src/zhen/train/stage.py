@@ -22,6 +22,7 @@ from zhen.model.transformer import Transformer, initialise
 from zhen.tokenizer.load import Tokenizer, load_tokenizer
 from zhen.train.batch import Batch
 from zhen.train.figures import last_word, run_figures
+from zhen.train.health import Watchdog
 from zhen.train.heldout import HeldOut, choose_documents, open_held_out
 from zhen.train.journal import MODEL, OPTIMIZER, TENSORBOARD, Journal, saves
 from zhen.train.kernel import same_bits
@@ -99,7 +100,10 @@ def _pretrain(context: Context, settings: PretrainSettings) -> Figures:
     journal = _journal(context, settings, model, optimizer, steps, tokenizer, peak)
     journal.begin(first, saved.state if saved else None)
 
+    dog = Watchdog(2 * settings.parallel.timeout if ranks.size > 1 else None)
+
     def batch(step: int) -> Batch:
+        dog.beat()
         start = step * settings.sequences_per_step
         return packed_batch(sources, order, start, start + settings.sequences_per_step, tokenizer.end_of_text)
 
@@ -118,6 +122,7 @@ def _pretrain(context: Context, settings: PretrainSettings) -> Figures:
             health=settings.health,
         )
     finally:
+        dog.end()
         journal.end()
     _save_for_people(context, model, LAST, tokenizer)
     if context.leader is not None:

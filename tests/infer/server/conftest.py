@@ -76,6 +76,7 @@ class Held:
         return getattr(self._engine, name)
 
     def hold(self) -> None:
+        self.permits = threading.Semaphore(0)  # what an earlier release left over is worth nothing any more
         self._open.clear()
 
     def release(self) -> None:

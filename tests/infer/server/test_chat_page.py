@@ -30,11 +30,6 @@ IDLE = "!document.querySelector('#stop')?.offsetParent"
 SPEED = "(document.querySelector('#speed')?.innerText ?? '')"
 KEPT = "JSON.parse(localStorage.getItem('zhen-chats') ?? '[]')"
 PHONE = 375
-UNSTEADY = pytest.mark.xfail(
-    strict=False,
-    reason="in one run of three or so Gradio's page does not act on a click that lands between two of its events, "
-    "or says too late that its reader left; why is not known",
-)
 LONGEST = 120
 """Tokens of a prompt and its answer: enough to be looked at."""
 
@@ -87,6 +82,18 @@ def press(page: Any, name: str, place: int = 0) -> None:
     page.run(f"{button}.click()")
 
 
+def again(page: Any, site: Any) -> str:
+    """The answer made again, once that is begun and done; held till then, or its beginning could pass unseen."""
+    before = len(site.engine.asked)
+    site.engine.hold()
+    try:
+        press(page, "Retry")
+        page.wait(f"{BOT}.length == 0 || !({IDLE})")
+    finally:
+        site.engine.release()
+    return done(page, site, before + 1)
+
+
 def test_what_is_asked_is_answered_and_kept_over_a_reload(page: Any, site: Any) -> None:
     answer = ask(page, site, "Where is the town?")
     assert re.search(r"tokens.*tokens/s", page.run(SPEED))
@@ -131,7 +138,6 @@ def test_an_answer_can_be_stopped(page: Any, site: Any) -> None:
     page.wait(f"{SPEED}.includes({WORDS['en']['stopped']!r}) && {IDLE}")
 
 
-@UNSTEADY
 def test_a_new_chat_ends_the_answer_of_the_old(page: Any, site: Any) -> None:
     with answering(page, site):
         page.run("document.querySelector('#new').click()")
@@ -145,22 +151,17 @@ def test_a_new_chat_ends_the_answer_of_the_old(page: Any, site: Any) -> None:
     page.wait(f"{USER}.length == 0 && {titles}.length == 0 && {KEPT}.length == 0")
 
 
-@UNSTEADY
 def test_who_leaves_while_the_answer_comes_is_not_answered_any_more(page: Any, site: Any) -> None:
     with answering(page, site):
         page.open("about:blank")
 
 
-@UNSTEADY
 def test_answers_are_made_again_as_fast_as_one_can_ask(page: Any, site: Any) -> None:
     ask(page, site, "Where is the town?")
     prompt = site.engine.asked[-1].prompt
     for _ in range(6):
-        before = len(site.engine.asked)
         page.wait(IDLE)
-        press(page, "Retry")  # at once, with no regard to what of the last one is still under way
-        page.wait(f"{BOT}.length == 0 || !({IDLE})")
-        done(page, site, before + 1)
+        again(page, site)  # at once, with no regard to what of the last one is still under way
         assert site.engine.asked[-1].prompt == prompt
     assert len({tuple(asked.prompt) for asked in site.engine.asked[-7:]}) == 1
     assert len({asked.seed for asked in site.engine.asked[-7:]}) == 7
@@ -182,7 +183,6 @@ def test_a_question_can_be_put_otherwise(page: Any, site: Any) -> None:
     assert "lake" not in site.engine.prompt()
 
 
-@UNSTEADY
 def test_what_the_controls_say_is_what_the_model_is_asked(page: Any, site: Any) -> None:
     page.run("document.querySelector('.sidebar .toggle-button').click()")
     page.run("document.querySelector('#sampling button').click()")
@@ -195,9 +195,7 @@ def test_what_the_controls_say_is_what_the_model_is_asked(page: Any, site: Any) 
     assert "Be the lake." in site.engine.prompt()
     assert (asked.temperature, asked.top_p, asked.max_tokens, asked.seed) == (0.5, 0.7, 7, 11)
     first = said(page)
-    press(page, "Retry")
-    page.wait(f"{BOT}.length == 0 || !({IDLE})")
-    assert done(page, site, len(site.engine.asked)) == first
+    assert again(page, site) == first
     come(page, site)
     page.wait("document.querySelector('#system textarea').value == 'Be the lake.'")
 
@@ -221,16 +219,15 @@ def test_light_and_dark_are_switched_and_kept(page: Any, site: Any) -> None:
     page.wait(f"{shine} < 200")
 
 
-@UNSTEADY
 def test_a_phone_shows_all_of_it(page: Any, site: Any) -> None:
     come(page, site, width=PHONE)
     ask(page, site, "Where is the town that has such a long, long, long name by the lake?")
     seen = "(each => [each.left, each.right, each.bottom])(document.querySelector('{}').getBoundingClientRect())"
     for part in ("#talk", "#ask", "#notes"):
-        left, right, bottom = page.run(seen.format(part))
+        left, right, _ = page.run(seen.format(part))
         assert left >= 0
         assert right <= PHONE
-        assert bottom <= 900
+        page.wait(f"{seen.format(part)}[2] <= 900")  # once the stop button has given its row back
     assert page.run("document.documentElement.scrollWidth") == PHONE
     page.run("document.querySelector('.sidebar .toggle-button').click()")
     page.wait(

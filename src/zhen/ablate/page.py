@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zhen.ablate import words
-from zhen.ablate.results import ALL, PointResult, languages
+from zhen.ablate.results import ALL, languages
 from zhen.formats.files import write_text
 from zhen.pages.charts import Line, line_chart
 from zhen.pages.page import html_page, markdown_page
-from zhen.pages.parts import Code, Part, Section, Table, Text, Verdict, Words
+from zhen.pages.parts import Code, Part, Section, Table, Verdict, Words
 
 if TYPE_CHECKING:
     from zhen.ablate.run import Ablation
 
 HTML, MARKDOWN = "ablation.html", "ablation.md"
+
+COLOURS = 6
+"""Of lines; more begin again."""
 
 
 def write_pages(ablation: Ablation, folder: Path) -> None:
@@ -53,12 +56,11 @@ def verdicts(ablation: Ablation) -> Iterator[tuple[bool | None, Words]]:
         yield ablation.scaling.inside, words.scaling_verdict(ablation.scaling)
 
 
-def table_of(ablation: Ablation, whole: bool = True) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows of the points; not `whole`: without a column for each language, for terminals."""
-    names, compared = languages(ablation.points)[: None if whole else 1], bool(ablation.comparisons)
+def table_of(ablation: Ablation) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of the points."""
+    compared = bool(ablation.comparisons)
     beside = {each.point: each for each in ablation.comparisons if each.language == ALL}
-    rows = [words.row(point, names, beside.get(point.name), compared) for point in ablation.points]
-    return words.columns(names, compared), rows
+    return words.columns(compared), [words.row(point, beside.get(point.name), compared) for point in ablation.points]
 
 
 def _points(ablation: Ablation) -> Iterator[Part]:
@@ -67,38 +69,46 @@ def _points(ablation: Ablation) -> Iterator[Part]:
         [Words("point", "设置"), Words("what it sets", "所设的值")],
         [[point.name, words.changes(point.set) or "–"] for point in ablation.points],
     )
-    for language in [name for name in languages(ablation.points) if name != ALL]:
-        told = [each for each in ablation.comparisons if each.language == language and each.difference is not None]
-        if told:
-            parts = [f"{each.point} {words.beside(each)}" for each in told]
-            yield Text(Words(f"{language} alone: {'; '.join(parts)}.", f"只看 {language}：{'；'.join(parts)}。"))
+    found = {(each.point, each.language): each for each in ablation.comparisons}
+    names = [name for name in languages(ablation.points) if name != ALL]
+    yield Table(
+        [Words("point", "设置"), *words.by_language(names, bool(found))],
+        [
+            [
+                point.name,
+                *words.of_languages(point, [(name, found.get((point.name, name))) for name in names], bool(found)),
+            ]
+            for point in ablation.points
+        ],
+    )
 
 
 def _losses(ablation: Ablation) -> Iterator[Part]:
-    """Losses over what differs: the first source's share, FLOPs, else one dot a run in the order of the points."""
+    """Losses over what is searched: the share of the first of two sources, or FLOPs with a line for each size.
+
+    Points with names lie on no line.
+    """
     points = [point for point in ablation.points if point.mean(ALL) is not None]
-    names = languages(points)
-    if not points:
-        return
-    if ablation.mixture is not None:
+    lines: list[Line] = []
+    x = Words("FLOPs", "计算量")
+    if ablation.mixture is not None and len(ablation.mixture.shares) == 2:
         source = next(iter(ablation.mixture.shares))
-        at = {point.name: point.shares[source] * 100 for point in points}
         x = Words(f"share of {source} in %", f"{source} 的份额（%）")
+        for colour, name in enumerate(languages(points)):
+            label = Words("mean of the languages", "各语言平均") if name == ALL else name
+            found = [(point.shares[source] * 100, point.mean(name)) for point in points]
+            lines.append(_line(label, found, colour))
     elif ablation.scaling is not None:
-        at = {point.name: point.flops for point in points}
-        x = Words("FLOPs", "计算量")
-    else:
-        at = {point.name: float(number) for number, point in enumerate(points, 1)}
-        x = Words("point", "设置")
-    lines = [_line(name, points, at, colour) for colour, name in enumerate(names)]
-    caption = Words("Held-out bits a byte, mean over the seeds.", "留出文本每字节比特数，各种子的平均。")
-    yield line_chart(lines, x=x, y=Words("bits a byte", "每字节比特"), caption=caption)
+        for colour, size in enumerate(sorted({point.parameters for point in points})):
+            found = [(point.flops, point.mean(ALL)) for point in points if point.parameters == size]
+            lines.append(_line(Words(f"{size / 1e6:.2f} M parameters", f"{size / 1e6:.2f} M 参数"), found, colour))
+    if lines:
+        caption = Words("Held-out bits a byte, mean over the seeds.", "留出文本每字节比特数，各种子的平均。")
+        yield line_chart(lines, x=x, y=Words("bits a byte", "每字节比特"), caption=caption)
 
 
-def _line(language: str, points: Sequence[PointResult], at: dict[str, float], colour: int) -> Line:
-    found = sorted((at[point.name], mean) for point in points if (mean := point.mean(language)) is not None)
-    name = Words("mean of the languages", "各语言平均") if language == ALL else language
-    return Line(name, found, colour, dashed=language == ALL)
+def _line(name: str, found: Sequence[tuple[float, float | None]], colour: int) -> Line:
+    return Line(name, sorted((at, mean) for at, mean in found if mean is not None), colour % COLOURS)
 
 
 def _runs(ablation: Ablation) -> Iterator[Part]:

@@ -19,15 +19,16 @@ COLUMNS = (
     Words("tokens/s", "词元/秒"),
 )
 
+BESIDE = Words("beside the first", "与第一个相比")
 
-def columns(languages: Sequence[str], compared: bool) -> list[str]:
+
+def columns(compared: bool) -> list[str]:
     """The heads of `row`."""
-    measured = [Words("bits a byte", "每字节比特") if name == ALL else Words(name, name) for name in languages]
-    first = [Words("beside the first", "与第一个相比"), Words("verdict", "判断")]
-    return [*COLUMNS, *measured, *(first if compared else [])]
+    first = [BESIDE, Words("verdict", "判断")]
+    return [*COLUMNS, Words("bits a byte", "每字节比特"), *(first if compared else [])]
 
 
-def row(point: PointResult, languages: Sequence[str], comparison: Comparison | None, compared: bool) -> list[str]:
+def row(point: PointResult, comparison: Comparison | None, compared: bool) -> list[str]:
     """A point's line of the table; without a comparison it is the first, or nothing is compared."""
     rate = point.rate()
     cells = [
@@ -36,9 +37,23 @@ def row(point: PointResult, languages: Sequence[str], comparison: Comparison | N
         size(point.kv_bytes_per_token),
         f"{point.flops:.2e}",
         amount(round(rate)) if rate else "–",
-        *(spread(point, name) for name in languages),
+        spread(point, ALL),
     ]
     return [*cells, *(_beside(comparison) if compared else [])]
+
+
+def by_language(languages: Sequence[str], compared: bool) -> list[str]:
+    """The heads of `of_languages`."""
+    return [head for name in languages for head in (Words(name, name), *([BESIDE] if compared else []))]
+
+
+def of_languages(point: PointResult, found: Sequence[tuple[str, Comparison | None]], compared: bool) -> list[str]:
+    """A point in each language, and beside the first point in it."""
+    return [
+        cell
+        for name, comparison in found
+        for cell in (spread(point, name), *(_beside(comparison)[:1] if compared else []))
+    ]
 
 
 def spread(point: PointResult, language: str) -> str:

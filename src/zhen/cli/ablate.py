@@ -69,7 +69,7 @@ def _run(source: Source, folder: Path, as_json: bool) -> int:
 
         print_json(msgspec.to_builtins(ablation))
         return DONE
-    columns, rows = table_of(ablation, whole=False)
+    columns, rows = table_of(ablation)
     out.print(table(columns, rows, title=f"{ablation.name}, {len(ablation.seeds)} seeds"))
     for _, text in verdicts(ablation):
         out.print(text, soft_wrap=True, markup=False)

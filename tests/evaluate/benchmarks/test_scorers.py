@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 from pathlib import Path
 
 import pytest
@@ -68,11 +70,22 @@ def test_the_sandbox_ends_what_takes_too_much(program: str, works: bool) -> None
 
 
 def test_nothing_that_a_program_started_outlives_it(tmp_path: Path) -> None:
-    left = tmp_path / "left"
-    child = f"import time; time.sleep(1); open({str(left)!r}, 'w')"
-    assert passes(f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}])")
-    assert passes("import time; time.sleep(1.5)")
-    assert not left.exists()
+    """The child holds one end of a pipe, and the program ends once it does; its death shows at the other end."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    end = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    child = f"import signal; held = open({str(pipe)!r}, 'w'); print('held', flush=True); signal.pause()"
+    program = (
+        "import subprocess, sys\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {child!r}], stdout=subprocess.PIPE)\n"
+        "assert child.stdout.readline() == b'held\\n'"
+    )
+    try:
+        assert passes(program)
+        assert select.select([end], [], [], 20)[0], "the child lives on"
+        assert os.read(end, 1) == b""
+    finally:
+        os.close(end)
 
 
 def test_the_authors_own_solutions_pass(shared_data: Path) -> None:

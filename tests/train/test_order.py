@@ -82,14 +82,17 @@ def test_largest_remainder_adds_up_and_stays_within_one() -> None:
 
 
 def test_without_mixture_sources_give_by_size() -> None:
-    quotas = plan_quotas({"b": 301, "a": 101}, None, sequence_length=10, total=40, max_epochs=1.0)
+    quotas = plan_quotas({"b": 301, "a": 101}, None, sequence_length=10, total=40, max_epochs=1.0, section="pretrain")
     assert [(q.source, q.actual) for q in quotas] == [("a", 10), ("b", 30)]
 
 
 def test_a_small_source_is_capped_and_the_others_give_more() -> None:
     sizes = {"small": 101, "large": 10_001, "middle": 2_001}
     mixture = {"small": 0.5, "large": 0.25, "middle": 0.25}
-    small = {q.source: q for q in plan_quotas(sizes, mixture, sequence_length=10, total=400, max_epochs=2.0)}
+    small = {
+        q.source: q
+        for q in plan_quotas(sizes, mixture, sequence_length=10, total=400, max_epochs=2.0, section="pretrain")
+    }
     assert (small["small"].planned, small["small"].actual) == (200, 20)
     assert small["large"].actual == small["middle"].actual == 190
 
@@ -104,4 +107,6 @@ def test_a_small_source_is_capped_and_the_others_give_more() -> None:
 )
 def test_impossible_mixtures_are_refused(mixture: dict[str, float], total: int, said: str) -> None:
     with pytest.raises(ZhenError, match=said):
-        plan_quotas({"web": 101, "tiny": 5}, mixture, sequence_length=10, total=total, max_epochs=4.0)
+        plan_quotas(
+            {"web": 101, "tiny": 5}, mixture, sequence_length=10, total=total, max_epochs=4.0, section="pretrain"
+        )

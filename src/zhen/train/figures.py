@@ -11,7 +11,7 @@ from zhen.formats.record import Figure
 from zhen.formats.stage import Figures
 from zhen.model.config import ModelConfig
 from zhen.model.size import flops_per_token, parameters
-from zhen.train.settings import PretrainSettings
+from zhen.train.settings import ShardTraining
 
 _AVERAGED = 20
 """Updates over which the final training loss is taken."""
@@ -19,7 +19,7 @@ _AVERAGED = 20
 _END, _START = "bits_per_byte.", "bits_per_byte_at_start."
 
 
-def run_figures(metrics: Path, settings: PretrainSettings, config: ModelConfig) -> Figures:
+def run_figures(metrics: Path, settings: ShardTraining, config: ModelConfig) -> Figures:
     """Figures of a finished run. Rates are medians over its updates, whichever attempts made them."""
     rows = list(read_metrics(metrics))
     peak = max(row["peak_flops"] for row in rows if row["kind"] == "start")

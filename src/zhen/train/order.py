@@ -91,11 +91,13 @@ def plan_quotas(
     sequence_length: int,
     total: int,
     max_epochs: float,
+    section: str,
 ) -> list[Quota]:
     """Share `total` sequences out over sources of so many `tokens`, by name. None as mixture: by size.
 
     A source gives at most `max_epochs` passes; what it lacks is asked of the others by their shares. Raises
-    ZhenError for an unknown source, one too small for a sequence, and where all together can't give enough.
+    ZhenError, naming fields of the recipe's `section`, for an unknown source, one too small for a sequence, and where
+    all together can't give enough.
     """
     names = sorted(tokens)
     have = {name: max(0, (tokens[name] - 1) // sequence_length) for name in names}
@@ -105,25 +107,25 @@ def plan_quotas(
             raise ZhenError(
                 f'unknown source "{name}"',
                 expected=f"one of {', '.join(names)}",
-                place="pretrain.mixture",
+                place=f"{section}.mixture",
                 hint=did_you_mean(name, names),
             )
         if shares[name] > 0 and not have[name]:
             raise ZhenError(
                 f'source "{name}" has {tokens[name]:,} tokens, less than one sequence of {sequence_length:,}',
-                place="pretrain.mixture",
-                hint="leave it out, bring more text, or shorten pretrain.sequence_length",
+                place=f"{section}.mixture",
+                hint=f"leave it out, bring more text, or shorten {section}.sequence_length",
             )
     if not sum(shares.values()):
-        raise ZhenError(f"no source has the {sequence_length + 1:,} tokens of one sequence", place="pretrain")
+        raise ZhenError(f"no source has the {sequence_length + 1:,} tokens of one sequence", place=section)
     caps = {name: int(max_epochs * have[name]) if shares[name] else 0 for name in names}
     if sum(caps.values()) < total:
         raise ZhenError(
             f"{total * sequence_length:,} tokens are {total / max(1, sum(h for n, h in have.items() if shares[n])):.2f}"
             f" times what the sources have",
             expected=f"at most max_epochs = {max_epochs:g}",
-            place="pretrain.tokens",
-            hint="bring more text, train on fewer tokens, or raise pretrain.max_epochs",
+            place=f"{section}.tokens",
+            hint=f"bring more text, train on fewer tokens, or raise {section}.max_epochs",
         )
     planned = largest_remainder([shares[name] for name in names], total)
     actual = _capped(names, shares, caps, total)

@@ -101,8 +101,11 @@ class LoopSettings(Protocol):
         """Steps between measurements."""
 
 
-class PretrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ShardTraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a model is trained from tokens. Everything is counted in tokens and steps, nothing by a clock."""
+
+    SECTION: ClassVar[str]
+    """The recipe section that these settings are of."""
 
     NO_RESULTS: ClassVar[tuple[str, ...]] = ("parallel",)
 
@@ -232,3 +235,9 @@ class PretrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         for step in self.keep_steps:
             if step > self.steps:
                 yield "keep_steps", f"step {step:,}", f"steps from 0 to {self.steps:,}, the last of the run"
+
+
+class PretrainSettings(ShardTraining, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[pretrain]`: a model is made, or the one in `model.init` gone on with."""
+
+    SECTION = "pretrain"

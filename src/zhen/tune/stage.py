@@ -28,8 +28,9 @@ from zhen.train.loop import Loss, train
 from zhen.train.optimizer import Optimizer
 from zhen.train.peak import matmul_peak
 from zhen.train.schedule import learning_rate
-from zhen.train.stage import LAST, STEPS, declare, go_on, pretrain_inputs, publish
+from zhen.train.stage import pretrain_inputs
 from zhen.train.steps import Steps
+from zhen.train.training import LAST, STEPS, declare, go_on, publish
 from zhen.tune.examples import Example, batch_of, example_of, pair_of
 from zhen.tune.figures import last_word, tune_figures
 from zhen.tune.lora import adapt, merge, save_adapter

@@ -30,6 +30,7 @@ class TextRows:
             sequence_length=settings.sequence_length,
             total=total,
             max_epochs=max(1, total),  # as often as it takes
+            section="pretrain",
         )
         self._order = Order(quotas, seed=seed, sequence_length=settings.sequence_length)
 

@@ -1,0 +1,232 @@
+"""A training on shards, as `pretrain` and `extend` share it: from tokens and a model to checkpoints and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from zhen.checkpoint.load import save_model
+from zhen.console import amount
+from zhen.errors import ZhenError
+from zhen.formats.files import Digest, publish_folder, temporary_folder, write_json
+from zhen.formats.metrics import EVENTS, METRICS
+from zhen.formats.record import key_of, result_sections
+from zhen.formats.stage import Context, Figures
+from zhen.model.size import flops_per_token
+from zhen.model.transformer import Transformer
+from zhen.tokenizer.load import Tokenizer, load_tokenizer
+from zhen.train.batch import Batch
+from zhen.train.figures import last_word, run_figures
+from zhen.train.health import Watchdog
+from zhen.train.heldout import HeldOut, choose_documents, open_held_out
+from zhen.train.journal import MODEL, OPTIMIZER, TENSORBOARD, Journal, saves
+from zhen.train.loop import train
+from zhen.train.optimizer import Optimizer, load_trained
+from zhen.train.order import Order, plan_quotas
+from zhen.train.packing import HELD_OUT, Stream, open_sources, packed_batch
+from zhen.train.parallel import Layout, gathered
+from zhen.train.peak import matmul_peak
+from zhen.train.ranks import ALONE, Ranks
+from zhen.train.samples import choose_prompts, take_samples
+from zhen.train.schedule import learning_rate
+from zhen.train.settings import ShardTraining
+from zhen.train.steps import Saved, Steps
+
+ORDER = "order.json"
+FIRST = "checkpoint-0"
+LAST = "checkpoint"
+STEPS = "steps"
+
+
+class Material(NamedTuple):
+    """What a model is trained on."""
+
+    tokenizer: Tokenizer
+    sources: dict[str, Stream]
+    order: Order
+
+
+def open_material(context: Context, settings: ShardTraining) -> Material:
+    """The shards of `context`, and the order of their sequences, which is noted in order.json.
+
+    Says which sources repeat or fall short. Raises ZhenError where they can't give what the settings ask.
+    """
+    tokenizer = load_tokenizer(context.after["tokenizer"])
+    sources = open_sources(context.after["shards"], tokenizer.sha256)
+    quotas = plan_quotas(
+        {name: stream.tokens for name, stream in sources.items()},
+        settings.mixture,
+        sequence_length=settings.sequence_length,
+        total=settings.steps * settings.sequences_per_step,
+        max_epochs=settings.max_epochs,
+        section=settings.SECTION,
+    )
+    order = Order(quotas, seed=seed_of(context, settings), sequence_length=settings.sequence_length)
+    context.output(ORDER, "result", write_json(context.folder / ORDER, order.summary()))
+    for quota in quotas:
+        if quota.actual < quota.planned:
+            tokens = amount(quota.actual * settings.sequence_length)
+            context.event("capped", source=quota.source, planned=quota.planned, actual=quota.actual)
+            context.line.note(
+                f'source "{quota.source}" gives {tokens} tokens, {quota.actual / quota.planned:.0%} of its share: '
+                f"max_epochs = {settings.max_epochs:g}"
+            )
+        elif quota.epochs > 1:
+            context.event("repeated", source=quota.source, epochs=round(quota.epochs, 3))
+    return Material(tokenizer, sources, order)
+
+
+def seed_of(context: Context, settings: ShardTraining) -> int:
+    """Where this training's randomness starts: its own seed, or the run's."""
+    seed: int = context.sections["run.seed"]
+    return seed if settings.seed is None else settings.seed
+
+
+def train_on_shards(
+    context: Context, settings: ShardTraining, material: Material, model: Transformer, length: int
+) -> Figures:
+    """Train `model`, which is in float32, and leave its checkpoints, which say that they were trained up to `length`.
+
+    Goes on from the newest whole training checkpoint in the stage's folder.
+    """
+    tokenizer, sources, order = material
+    ranks: Ranks = context.ranks or ALONE
+    layout = Layout(ranks, settings.parallel, settings.micro_batches if settings.invariant else None)
+    model = model.to(layout.device)
+    layout.shard(model)
+    optimizer = Optimizer(model, settings)
+    sections = result_sections(context.sections)
+    steps = Steps(
+        (context.leader or context.folder) / STEPS,
+        recipe=key_of({"sections": sections, "tokenizer": tokenizer.sha256, "order": order.summary()}),
+        scheduled=lambda step: saves(settings, step),
+        keep=settings.keep_steps,
+        ranks=ranks,
+    )
+    saved = go_on(context, steps, model, optimizer)
+    if saved is None:
+        _save_for_people(context, settings, model, FIRST, tokenizer, length)
+    first = saved.step if saved else 0
+    peak = ranks.total([matmul_peak(layout.device)])[0]
+    journal = _journal(context, settings, model, optimizer, steps, tokenizer, peak)
+    journal.begin(first, saved.state if saved else None)
+
+    dog = Watchdog(2 * settings.parallel.timeout if ranks.size > 1 else None)
+
+    def batch(step: int) -> Batch:
+        dog.beat()
+        start = step * settings.sequences_per_step
+        return packed_batch(sources, order, start, start + settings.sequences_per_step, tokenizer.end_of_text)
+
+    try:
+        train(
+            model,
+            optimizer,
+            batch,
+            lambda step: learning_rate(settings, step),
+            journal,
+            steps=range(first, settings.steps),
+            micro_batch=settings.micro_batch,
+            gradient_clip=settings.gradient_clip,
+            dtype=getattr(torch, settings.dtype),
+            layout=layout,
+            health=settings.health,
+        )
+    finally:
+        dog.end()
+        journal.end()
+    _save_for_people(context, settings, model, LAST, tokenizer, length)
+    if context.leader is not None:
+        return {}
+    declare(context, steps, (FIRST, LAST))
+    figures = run_figures(context.folder / METRICS, settings, model.config)
+    context.summary = last_word(figures)
+    return figures
+
+
+def go_on(context: Context, steps: Steps, model: Transformer, optimizer: Optimizer) -> Saved | None:
+    """Load the newest whole training checkpoint into model and optimizer; says which ones are damaged."""
+
+    def damaged(folder: Path, error: ZhenError) -> None:
+        context.event("checkpoint-damaged", checkpoint=folder.name, found=error.found)
+        context.line.note(f"{folder.name} is damaged ({error.text()}); going back to the one before")
+
+    saved = steps.newest(damaged)
+    if saved is not None:
+        load_trained(model, saved.tensors.below(MODEL))
+        optimizer.load(saved.tensors.below(OPTIMIZER))
+        context.event("resumed", step=saved.step)
+    return saved
+
+
+def _journal(
+    context: Context,
+    settings: ShardTraining,
+    model: Transformer,
+    optimizer: Optimizer,
+    steps: Steps,
+    tokenizer: Tokenizer,
+    peak: float,
+) -> Journal:
+    device = next(model.parameters()).device
+    shards = open_held_out(context.after["shards"] / HELD_OUT, tokenizer.sha256)
+    documents = {lang: choose_documents(found, settings.evaluate_bytes) for lang, found in shards.items()}
+    documents = {lang: found for lang, found in documents.items() if found}
+    held_out = HeldOut(
+        documents, context_length=settings.sequence_length, end_of_text=tokenizer.end_of_text, device=device
+    )
+    prompts = choose_prompts(documents, tokenizer)
+    return Journal(
+        context,
+        settings,
+        model,
+        optimizer,
+        steps,
+        held_out=held_out if documents else None,
+        sample=lambda step: take_samples(model, tokenizer, prompts, step),
+        flops_per_token=flops_per_token(model.config, settings.sequence_length),
+        peak_flops=peak,
+    )
+
+
+def _save_for_people(
+    context: Context, settings: ShardTraining, model: Transformer, name: str, tokenizer: Tokenizer, length: int
+) -> None:
+    """A checkpoint folder, whole or not at all. Post-norm is no LLaMA and has none."""
+    if model.config.norm_place == "post":
+        return
+    whole = gathered(model)
+    if context.leader is None:
+        publish(
+            context,
+            name,
+            lambda folder: save_model(whole, folder, settings.checkpoint_dtype, tokenizer.folder, length),
+        )
+
+
+def publish(context: Context, name: str, write: Callable[[Path], Mapping[str, Digest]]) -> None:
+    """A folder of results, whole or not at all, filled by `write`, which says what it wrote."""
+    final = context.folder / name
+    building = temporary_folder(final)
+    digests = write(building)
+    publish_folder(building, final)
+    for file, digest in digests.items():
+        context.output(f"{name}/{file}", "result", digest)
+
+
+def declare(context: Context, steps: Steps, folders: Iterable[str]) -> None:
+    """Declare what lies in the folder, `folders` of results among it, and was not declared when it was written."""
+    for path, digest in steps.outputs():
+        context.output(path, "result", digest)
+    known: dict[str, tuple[Any, Digest | None]] = context.outputs
+    for name in folders:
+        for path in sorted((context.folder / name).glob("*")):
+            if f"{name}/{path.name}" not in known:
+                context.output(path, "result")
+    context.output(METRICS, "log")
+    context.output(EVENTS, "log")
+    for path in sorted((context.folder / TENSORBOARD).glob("*")):
+        context.output(path, "log")

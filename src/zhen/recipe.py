@@ -288,6 +288,10 @@ def _model_problems(recipe: Recipe) -> Iterator[Mistake]:
     if config.vocab_size and config.vocab_size < pieces:
         found = f"model.vocab_size = {config.vocab_size}"
         yield Mistake(("model", "vocab_size"), found, f"at least tokenizer.vocab_size = {pieces}")
+    for name, found, expected in pretrain.parallel.problems(
+        msgspec.structs.replace(config, vocab_size=config.vocab_size or pieces)
+    ):
+        yield Mistake(("pretrain", "parallel", name), f"pretrain.parallel.{name} = {found}", expected)
     if pretrain.sequence_length > config.max_position_embeddings:
         found = f"pretrain.sequence_length = {pretrain.sequence_length}"
         expected = f"at most the model's max_position_embeddings = {config.max_position_embeddings}"

@@ -103,6 +103,14 @@ def test_set_takes_toml_values_and_names_itself_in_errors(tmp_path: Path) -> Non
         (('preset = "micro"', 'preset = "micro"\nvocab_size = 10'), "at least tokenizer.vocab_size = 1000"),
         (("[[data.sources]]", "[[data.sourcs]]"), 'unknown key "data.sourcs"'),
         (("learning_rate", "mixture = { wbe = 1.0 }\nlearning_rate"), "one of web"),
+        (
+            ("learning_rate", "parallel = { tensor = 2 }\nlearning_rate"),
+            "pretrain.parallel.tensor = 2 with num_key_value_heads 1; expected a divisor of num_key_value_heads",
+        ),
+        (
+            ("learning_rate", "invariant = true\nmicro_batch = 1\nparallel = { tensor = 2 }\nlearning_rate"),
+            "pretrain.invariant = true with parallel.tensor 2; expected parallel.tensor = 1",
+        ),
     ],
 )
 def test_impossible_combinations_are_refused(tmp_path: Path, change: tuple[str, str], message: str) -> None:

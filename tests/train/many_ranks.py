@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import small_run
 
 from zhen.errors import ZhenError
+from zhen.model.config import PRESETS
 from zhen.train import loop
 from zhen.train.ranks import Ranks
 from zhen.train.settings import Health, Parallel
@@ -55,6 +56,7 @@ def worker(inputs: Path, folder: Path, rank: int, size: int, changes: dict[str, 
     for name, kind in (("parallel", Parallel), ("health", Health)):
         if name in changes:
             changes[name] = msgspec.convert(changes[name], kind)
+    changes["model"] = msgspec.structs.replace(PRESETS["micro"], **changes.get("model", {}))
     done = 0
 
     def count(_: int) -> None:

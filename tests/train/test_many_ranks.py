@@ -18,6 +18,10 @@ from zhen.train.steps import Saved, opened
 
 PLAIN: dict[str, Any] = {"dtype": "float32", "tokens": 6 * 256, "keep_steps": [], "evaluate_every": 6}
 INVARIANT = PLAIN | {"invariant": True, "micro_batch": 1}
+WIDE = PLAIN | {"model": {"num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": False}}
+TIED = PLAIN | {"model": {"num_key_value_heads": 2}}
+PAIR: dict[str, Any] = {"parallel": {"data": 2, "tensor": 2}}
+TENSOR: dict[str, Any] = {"parallel": {"tensor": 2}}
 STOPPED, KILLED = 130, -signal.SIGKILL
 
 RUNS: list[tuple[str, int, dict[str, Any]]] = [
@@ -28,6 +32,16 @@ RUNS: list[tuple[str, int, dict[str, Any]]] = [
     ("chain", 2, PLAIN | {"stop": 1}),
     ("chain", 4, PLAIN | {"stop": 1}),
     ("chain", 1, PLAIN),
+    ("wide", 1, WIDE),
+    ("tensor", 2, WIDE | TENSOR),
+    ("pair", 4, WIDE | PAIR),
+    ("reshaped", 1, WIDE | {"stop": 1}),
+    ("reshaped", 2, WIDE | {"stop": 1}),
+    ("reshaped", 4, WIDE | PAIR | {"stop": 1}),
+    ("reshaped", 2, WIDE | TENSOR | {"stop": 1}),
+    ("reshaped", 1, WIDE),
+    ("tied", 1, TIED),
+    ("tied-tensor", 2, TIED | TENSOR),
     ("invariant", 1, INVARIANT),
     ("invariant-chain", 4, INVARIANT | {"stop": 1}),
     ("invariant-chain", 1, INVARIANT | {"stop": 1}),
@@ -75,6 +89,12 @@ def test_runs_end_as_they_should(made: Made) -> None:
         "two": [[0, 0]],
         "three": [[0, 0, 0]],
         "chain": [[STOPPED], [STOPPED] * 2, [STOPPED] * 4, [0]],
+        "wide": [[0]],
+        "tensor": [[0, 0]],
+        "pair": [[0] * 4],
+        "reshaped": [[STOPPED], [STOPPED] * 2, [STOPPED] * 4, [STOPPED] * 2, [0]],
+        "tied": [[0]],
+        "tied-tensor": [[0] * 2],
         "invariant": [[0]],
         "invariant-chain": [[STOPPED] * 4, [STOPPED], [0, 0]],
         "killed": [[2, KILLED], [0, 0]],
@@ -85,10 +105,17 @@ def test_runs_end_as_they_should(made: Made) -> None:
     }, made.said
 
 
-@pytest.mark.parametrize("name", ["two", "chain", "killed"])
-def test_losses_and_weights_are_those_of_one_process_to_rounding(made: Made, name: str) -> None:
-    assert losses(made.folder / name) == pytest.approx(losses(made.folder / "one"), rel=1e-5)
-    ours, one = last(made.folder / name), last(made.folder / "one")
+@pytest.mark.parametrize(
+    ("name", "alone"),
+    [
+        *[(name, "one") for name in ("two", "chain", "killed")],
+        *[(name, "wide") for name in ("tensor", "pair", "reshaped")],
+        ("tied-tensor", "tied"),
+    ],
+)
+def test_losses_and_weights_are_those_of_one_process_to_rounding(made: Made, name: str, alone: str) -> None:
+    assert losses(made.folder / name) == pytest.approx(losses(made.folder / alone), rel=1e-5)
+    ours, one = last(made.folder / name), last(made.folder / alone)
     assert (ours.step, set(ours.tensors)) == (6, set(one.tensors))
     for tensor in one.tensors:
         torch.testing.assert_close(ours.tensors[tensor], one.tensors[tensor], rtol=1e-4, atol=1e-5)

@@ -15,6 +15,7 @@ from zhen.checkpoint.load import load_model
 from zhen.errors import Interrupted, ZhenError
 from zhen.formats.metrics import read_metrics
 from zhen.model.config import PRESETS
+from zhen.train.settings import Parallel
 from zhen.train.stage import pretrain_inputs
 from zhen.train.steps import Steps
 
@@ -208,6 +209,7 @@ def test_muon_float32_one_piece_runs_too(small_run: ModuleType, inputs: Path, tm
         ),
         ({"mixture": {"en": 0.5, "zhh": 0.5}}, 'unknown source "zhh"'),
         ({"max_epochs": 1.0}, "expected at most max_epochs = 1"),
+        ({"parallel": Parallel(tensor=2)}, "data 1 · context 1 · tensor 2 processes; expected 1 in all"),
     ],
 )
 def test_what_can_not_be_is_refused(

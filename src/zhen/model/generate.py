@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+import msgspec
 import torch
 
 from zhen.errors import ZhenError
@@ -23,7 +24,8 @@ def generate(model: Transformer, ids: list[int], max_tokens: int, end_ids: Colle
         raise ZhenError("an empty prompt", expected="at least one token, such as the end-of-text token")
     if wrong := [token for token in ids if not 0 <= token < vocabulary]:
         raise ZhenError(f"token id {wrong[0]} in the prompt", expected=f"0 to {vocabulary - 1}")
-    cache = Cache(model.config, 1, len(ids) + max_tokens, model.dtype, model.device)
+    own = msgspec.structs.replace(model.config, num_key_value_heads=model.key_heads)
+    cache = Cache(own, 1, len(ids) + max_tokens, model.dtype, model.device)
     tokens = torch.tensor([ids], device=model.device)
     made: list[int] = []
     while len(made) < max_tokens:

@@ -253,6 +253,13 @@ class Transformer(nn.Module):
         """Where it is computed."""
         return self.model.norm.weight.device
 
+    @property
+    def key_heads(self) -> int:
+        """Key/value heads that are computed here: all of them, where they are not cut over processes."""
+        first = self.model.layers[0].self_attn
+        assert isinstance(first, Attention)
+        return first.key_heads
+
     def forward(self, tokens: Tensor, cache: Cache | None = None, document_starts: Tensor | None = None) -> Tensor:
         """tokens [B, T] int64 -> logits [B, T, vocab] for the token that follows each."""
         logits: Tensor = self.lm_head(self.hidden(tokens, cache, document_starts))
@@ -350,21 +357,23 @@ over the layers keeps its size (Radford et al. 2019, section 2.3)."""
 
 @torch.no_grad()
 def initialise(model: Transformer, seed: int) -> None:
-    """Fill every parameter by the table FRESH.
+    """Fill every parameter with its `fresh` values, rounded to its dtype."""
+    for name, parameter in model.named_parameters():
+        parameter.copy_(fresh(model.config, name, parameter.shape, seed))
+
+
+def fresh(config: ModelConfig, name: str, shape: Sequence[int], seed: int) -> Tensor:
+    """The values that a parameter starts with, by the table FRESH. float32[shape].
 
     Each tensor has its own generator, seeded by seed and name: the values depend neither on the order of creation,
-    nor on threads, device or kind of CPU. They are drawn in float32 and rounded to the parameter's dtype.
+    nor on threads, processes, device or kind of CPU.
     """
-    config = model.config
     scales = {"1": 1.0, "1/sqrt(2 layers)": 1 / math.sqrt(2 * config.num_hidden_layers)}
-    for name, parameter in model.named_parameters():
-        row = next(row for row in FRESH if re.fullmatch(row.pattern, name))
-        if row.distribution == "ones":
-            parameter.fill_(1.0)
-            continue
-        key = hashlib.blake2b(f"{seed} {name}".encode(), digest_size=16).digest()
-        values = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little"))).standard_normal(
-            tuple(parameter.shape), dtype=np.float32
-        )
-        values *= np.float32(config.initializer_range * scales[row.scale])
-        parameter.copy_(torch.from_numpy(values))
+    row = next(row for row in FRESH if re.fullmatch(row.pattern, name))
+    if row.distribution == "ones":
+        return torch.ones(shape)
+    key = hashlib.blake2b(f"{seed} {name}".encode(), digest_size=16).digest()
+    generator = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
+    values = generator.standard_normal(tuple(shape), dtype=np.float32)
+    values *= np.float32(config.initializer_range * scales[row.scale])
+    return torch.from_numpy(values)

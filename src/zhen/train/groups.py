@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from zhen.model.transformer import Transformer
+from zhen.train.cut import total_norm, whole
 from zhen.train.kernel import precision
-from zhen.train.parallel import total_norm
 
 EVERY = 10
 """Steps between two looks. One costs as much as half a percent of ten steps (docs/watch.md has the figures)."""
@@ -76,7 +76,7 @@ def _activations(model: Transformer, tokens: Tensor, dtype: torch.dtype) -> dict
 
     def taking(group: str) -> Callable[[nn.Module, object, Tensor], None]:
         def take(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-            squares[group].append(output.float().square().mean())
+            squares[group].append(whole(output.float().square().sum()) / output.numel())
 
         return take
 

@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zhen.train.batch import Batch
+from zhen.train.cut import local
 from zhen.train.health import Skips
 from zhen.train.kernel import precision
 from zhen.train.optimizer import Optimizer
-from zhen.train.parallel import ONE, Layout, local, reshard
+from zhen.train.parallel import ONE, Layout, reshard
 from zhen.train.settings import Health
 
 _IGNORED = -100

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from zhen.errors import ZhenError
-from zhen.train.parallel import Box, box_of, laid_out
+from zhen.train.cut import Box, box_of, laid_out
 from zhen.train.settings import LoopSettings
 
 MUON_MOMENTUM = 0.95

@@ -1,74 +1,53 @@
-"""How processes share one model and one batch: the mesh, the sharding of weights, whose part of a tensor is where.
+"""How processes share one model and one batch: the mesh, what each does of a batch, weights cut and made whole.
 
-Weights, gradients and optimizer state are cut over the processes by rows (PyTorch's fully_shard, "FSDP2"; Zhao et al.
-2023, arXiv 2304.11277). The gradient is summed, not averaged: the loss is divided by the targets of the whole batch.
+The mesh is data · context · tensor processes. Weights, gradients and optimizer state are cut over data · context by
+rows (PyTorch's fully_shard, "FSDP2"; Zhao et al. 2023, arXiv 2304.11277), and over tensor (`tensor_parallel.py`); the
+batch over data alone. The gradient is summed, not averaged: the loss is divided by the targets of the whole batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor
-from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from zhen.errors import ZhenError
 from zhen.model.transformer import Transformer
 from zhen.train.batch import Batch
+from zhen.train.cut import box_of, total_norm, whole
 from zhen.train.ranks import ALONE, Ranks
 from zhen.train.settings import Parallel
+from zhen.train.tensor_parallel import cut_by_tensor
 from zhen.train.tree import OwnGradients, TreeReduceScatter, norm_by_rows, tree_sum
 
-SHARDS = "data"
-"""The dimension of the mesh over which weights are cut."""
-
-
-class Box(NamedTuple):
-    """This process's part of a tensor."""
-
-    local: Tensor
-    shape: tuple[int, ...]
-    """Of the whole tensor."""
-    offset: tuple[int, ...]
-    """Where the part begins, in each dimension."""
-    owned: bool
-    """Whether it is this process, of those that hold the same part, that counts and saves it."""
-
-    def of(self, whole: Tensor) -> Tensor:
-        """The same part of another tensor of that shape."""
-        return whole[tuple(slice(at, at + n) for at, n in zip(self.offset, self.local.shape, strict=True))]
+DATA, CONTEXT, TENSOR = "data", "context", "tensor"
+"""The dimensions of the mesh."""
 
 
 class Layout:
     """The processes as a mesh, and what each has to do of a batch."""
 
-    def __init__(self, ranks: Ranks = ALONE, settings: Parallel | None = None, leaves: int | None = None) -> None:
+    def __init__(self, ranks: Ranks = ALONE, settings: Parallel = Parallel(), leaves: int | None = None) -> None:  # noqa: B008
         """`leaves`: the micro-batches of an update, where their gradients are added in one order (`tree.py`).
 
         Raises ZhenError where the mesh in `settings` does not have as many places as there are processes.
         """
         self.ranks = ranks
         self.leaves = leaves
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.mesh: DeviceMesh | None = None
-        self.data = self.data_rank = 0
-        if ranks.size == 1:
-            self.data = 1
-            return
-        given = settings or Parallel()
-        ranks.open(given.timeout)
-        self.data = given.data or ranks.size
-        if self.data != ranks.size:
+        self._settings = settings
+        self.context, self.tensor = settings.context, settings.tensor
+        self.data = settings.data or max(1, ranks.size // (self.context * self.tensor))
+        if self.data * self.context * self.tensor != ranks.size:
             raise ZhenError(
-                f"a mesh of {self.data} processes",
-                expected=f"the {ranks.size} that torchrun started, or 0 for all there are",
+                f"a mesh of data {self.data} · context {self.context} · tensor {self.tensor} processes",
+                expected=f"{ranks.size} in all, as many as run; data = 0 takes what the others leave",
                 place="pretrain.parallel",
+                hint="torchrun --nproc-per-node N -m zhen run RECIPE pretrain",
             )
         if leaves is not None and leaves % self.data:
             raise ZhenError(
@@ -76,14 +55,23 @@ class Layout:
                 expected="as many for each, in invariant mode",
                 place="pretrain.micro_batch",
             )
+        self.mesh: DeviceMesh | None = None
+        self.data_rank = 0
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if ranks.size == 1:
+            return
+        ranks.open(settings.timeout)
         if self.device.type == "cuda":
             self.device = torch.device("cuda", torch.cuda.current_device())
-        self.mesh = init_device_mesh(self.device.type, (self.data,), mesh_dim_names=(SHARDS,))
-        self.data_rank = self.mesh.get_local_rank(SHARDS)
+        sizes = (self.data, self.context, self.tensor)
+        self.mesh = init_device_mesh(self.device.type, sizes, mesh_dim_names=(DATA, CONTEXT, TENSOR))
+        self.data_rank = self.mesh.get_local_rank(DATA)
+        self.shards = self.mesh[DATA, CONTEXT]._flatten("shards")
+        """Those over which weights are cut by rows, and among which each has a part of the loss."""
 
     def pieces(self, batch: Batch, micro_batch: int | None) -> Iterator[Batch]:
-        """This process's micro-batches. All have as many, so that all call each other as often: where the sequences
-        can't be shared out evenly, the last ones get some that don't count."""
+        """The micro-batches of this process's place in `data`. All have as many, so that all call each other as often:
+        where the sequences can't be shared out evenly, the last ones get some that don't count."""
         total = batch.tokens.shape[0]
         if self.leaves is not None:
             every = list(batch.pieces(micro_batch))
@@ -105,7 +93,9 @@ class Layout:
             total = torch.zeros((), device=parts[0].device)
             for part in parts:
                 total += part
-            return self.summed(total)
+            if self.mesh is not None:
+                dist.all_reduce(total, group=self.shards.get_group())
+            return total
         own = torch.stack(parts)
         if self.data == 1:
             return tree_sum(own)
@@ -120,19 +110,20 @@ class Layout:
         boxes = [box_of(gradient) for gradient in gradients]
         return norm_by_rows([(box.local, box.offset[0], box.shape[0]) for box in boxes])
 
-    def summed(self, tensor: Tensor) -> Tensor:
-        """The sum over the processes of what each has of it, in place."""
-        if self.data > 1:
-            dist.all_reduce(tensor)
-        return tensor
-
     def shard(self, model: Transformer) -> None:
-        """Cut the weights over the processes, in place; layer by layer they are whole while they are needed."""
+        """Cut the weights over the processes, in place; layer by layer they are whole while they are needed.
+
+        Raises ZhenError for a model that the mesh can't cut.
+        """
         if self.mesh is None:
             return
+        for field, found, expected in self._settings.problems(model.config):
+            raise ZhenError(found, expected=expected, place=f"pretrain.parallel.{field}")
+        if self.tensor > 1:
+            cut_by_tensor(model, self.mesh[TENSOR])
         for layer in model.model.layers:
-            fully_shard(layer, mesh=self.mesh[SHARDS])
-        fully_shard(model, mesh=self.mesh[SHARDS], reshard_after_forward=False)
+            fully_shard(layer, mesh=self.shards)
+        fully_shard(model, mesh=self.shards, reshard_after_forward=False)
         assert isinstance(model, FSDPModule)
         for module in model.modules():
             if isinstance(module, FSDPModule):
@@ -148,58 +139,20 @@ class Layout:
 ONE = Layout()
 
 
-def box_of(tensor: Tensor) -> Box:
-    """What this process holds of a tensor. A plain one is the same on all, and process 0 counts it."""
-    if not isinstance(tensor, DTensor):
-        owned = not dist.is_initialized() or dist.get_rank() == 0
-        return Box(tensor, tuple(tensor.shape), (0,) * tensor.ndim, owned)
-    _, offset = compute_local_shape_and_global_offset(tensor.shape, tensor.device_mesh, tensor.placements)
-    return Box(tensor.to_local(), tuple(tensor.shape), tuple(offset), True)
-
-
-def local(tensor: Tensor) -> Tensor:
-    """This process's part of a tensor."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
-def laid_out(part: Tensor, as_in: Tensor) -> Tensor:
-    """A tensor of whose whole this process holds `part`, cut as another of the same shape."""
-    if not isinstance(as_in, DTensor):
-        return part
-    return DTensor.from_local(
-        part, as_in.device_mesh, as_in.placements, run_check=False, shape=as_in.shape, stride=as_in.stride()
-    )
-
-
-def total_norm(tensors: list[Tensor]) -> Tensor:
-    """Euclidean norm of all elements of cut tensors, whoever holds them. float32[], the same on all processes."""
-    if not any(isinstance(tensor, DTensor) for tensor in tensors):
-        return torch.nn.utils.get_total_norm(tensors, foreach=True)
-    owned = [box.local for box in map(box_of, tensors) if box.owned and box.local.numel()]
-    parts = torch._foreach_norm(owned) if owned else []
-    square = torch.stack([part.double() for part in parts]).square().sum() if parts else _zero(tensors)
-    dist.all_reduce(square)
-    return square.sqrt().float()
-
-
-def _zero(tensors: list[Tensor]) -> Tensor:
-    return torch.zeros((), dtype=torch.float64, device=tensors[0].device)
-
-
 def gathered(model: Transformer) -> Transformer:
     """A model of its own with the whole weights on process 0, in the memory of the host; the others' is unfilled."""
     if not isinstance(model, FSDPModule):
         return model
     with torch.device("meta"):
-        whole = Transformer(model.config)
+        found = Transformer(model.config)
     leads = dist.get_rank() == 0
     if leads:
-        whole.to_empty(device="cpu")
-    for (_, cut), (_, target) in zip(model.named_parameters(), whole.named_parameters(), strict=True):
-        full = cut.full_tensor() if isinstance(cut, DTensor) else cut
+        found.to_empty(device="cpu")
+    for (_, cut), (_, target) in zip(model.named_parameters(), found.named_parameters(), strict=True):
+        full = whole(cut.detach())
         if leads:
-            target.data.copy_(full.detach())
-    return whole
+            target.data.copy_(full)
+    return found
 
 
 def reshard(model: nn.Module) -> None:

@@ -8,6 +8,8 @@ from typing import Annotated, ClassVar, Literal, Protocol
 
 import msgspec
 
+from zhen.model.config import ModelConfig
+
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Positive = Annotated[float, msgspec.Meta(gt=0.0)]
@@ -18,12 +20,25 @@ class Parallel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     with others: this is no part of a stage's key."""
 
     data: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """Processes over which the batch and the weights are cut (fully sharded data parallelism). 0: as many as there
-    are."""
+    """Groups of context · tensor processes, over which the batch and the weights are cut (fully sharded data
+    parallelism). 0: as many as there are."""
+
+    tensor: Count = 1
+    """Processes over which heads, the feed-forward width and the vocabulary are cut (Shoeybi et al. 2019, Megatron-LM,
+    section 3; between these the sequence, Korthikanti et al. 2022, section 4.2.2). For those that are close."""
+
+    context: Count = 1
+    """Processes over which each sequence is cut, for long ones."""
 
     timeout: Positive = 600.0
     """Seconds after which a process that others wait for is taken for lost. One whose update takes twice as long ends
     itself, telling where it stands."""
+
+    def problems(self, model: ModelConfig) -> Iterator[tuple[str, str, str]]:
+        """What of a model can't be cut so: (field, found, expected)."""
+        for name in ("num_attention_heads", "num_key_value_heads", "intermediate_size", "vocab_size"):
+            if getattr(model, name) % self.tensor:
+                yield "tensor", f"{self.tensor} with {name} {getattr(model, name):,}", f"a divisor of {name}"
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -224,6 +239,14 @@ class ShardTraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
                 f"true with micro_batch {self.micro_batch or 'left out'}",
                 f"a micro_batch that the {self.sequences_per_step:,} sequences of a step are a multiple of",
             )
+        if self.invariant and self.parallel.tensor > 1:
+            yield (
+                "invariant",
+                f"true with parallel.tensor {self.parallel.tensor}",
+                "parallel.tensor = 1: sums inside a product depend on how it is cut",
+            )
+        if self.parallel.context > 1:
+            yield "parallel.context", f"{self.parallel.context}", "1; sequences can't be cut yet"
         if self.warmup_steps >= self.steps and self.warmup_steps:
             yield (
                 "warmup_steps",

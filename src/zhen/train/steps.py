@@ -32,7 +32,7 @@ from zhen.formats.files import (
     write_json,
 )
 from zhen.formats.record import key_of
-from zhen.train.parallel import Box, box_of
+from zhen.train.cut import Box, box_of
 from zhen.train.ranks import ALONE, Ranks
 
 MANIFEST = "manifest.json"

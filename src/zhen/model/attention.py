@@ -1,17 +1,19 @@
-"""Attention itself, whichever arithmetic is fastest for it; and of several sequences at once, each by itself."""
+"""Attention, by whichever arithmetic is fastest for it; of several sequences at once; of a part of each sequence."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.bias import causal_lower_right
 
 from zhen.model.cache import Cache
+from zhen.model.rope import Angles
 
 SHORT = 256
 """Sequences up to this length are attended to in float32 where bfloat16 would be slower."""
@@ -41,7 +43,8 @@ def _no_autocast(device: str) -> AbstractContextManager[object]:
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
     """q [B, H, T, D] over k and v [B, K, S, D] -> [B, H, T, D], in float32 or the values' dtype.
 
-    `mask`: bool, [T, S] or [B, 1, T, S]: where a token looks. `causal`, without a mask: T = S, each at those before it.
+    `mask`: [T, S] or [B, 1, T, S]: where a token looks (bool), or what is added to its scores. `causal`, without a mask:
+    T = S, each at those before it.
     """
     if attends_in_float32(v.device, q.shape[2]):
         v = v.float()
@@ -125,6 +128,66 @@ class Together:
 
     def _filler(self, which: int) -> list[Tensor]:
         return [self._pieces[0].angles[which][:1].expand(self._over, -1, -1)] if self._over else []
+
+
+class Part:
+    """Some positions of every sequence, keys and values of the others being elsewhere (context parallelism).
+
+    A sequence is cut into equal chunks; each chunk of queries is attended to by itself, over the keys up to its own end.
+    """
+
+    def __init__(
+        self, chunks: Sequence[int], of: int, length: int, gather: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    ) -> None:
+        """`chunks`: which `of` those of a sequence of `length` tokens are here, one behind the other.
+
+        `gather` makes of their k and v, [B, K, T, D] each, those of the whole sequences in order, [B, K, length, D].
+        """
+        size = length // of
+        self.length = length
+        self._spans = [(chunk * size, (chunk + 1) * size) for chunk in chunks]
+        self._gather = gather
+        self._begins: Tensor | None = None
+        self._biases: list[Tensor] = []
+
+    def angles(self, tables: Angles, starts: Tensor | None) -> Angles:
+        """Cosine and sine of these positions out of those of 0 … length - 1: [T, 1, D / 2] or [B, T, 1, D / 2].
+
+        `starts` bool[B, length]: where documents begin that don't see each other, from now on.
+        """
+        places = torch.arange(self.length, device=tables[0].device)
+        own = self._own(places)
+        if starts is not None:
+            self._begins = torch.where(starts, places, 0).cummax(dim=1).values  # [B, length]: of each token's document
+            own = own - self._own(self._begins)
+        cosine, sine = (table[own] for table in tables)
+        return cosine, sine
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """q [B, H, T, D], k and v [B, K, T, D] of these positions -> [B, T, H · D]."""
+        keys, values = self._gather(k, v)
+        if not self._biases:  # one for all layers: it is the only thing here that grows with the square of the length
+            self._biases = [self._bias(begin, end, keys) for begin, end in self._spans]
+        found, at = [], 0
+        for (begin, end), bias in zip(self._spans, self._biases, strict=True):
+            own = q.narrow(2, at, end - begin)
+            found.append(attend(own, keys[:, :, :end], values[:, :, :end], bias, False))
+            at += end - begin
+        return torch.cat(found, 2).transpose(1, 2).flatten(2)
+
+    def _bias(self, begin: int, end: int, like: Tensor) -> Tensor:
+        """What the scores of the queries begin … end - 1 are added to: 0 where they look, else -inf."""
+        if self._begins is None and like.is_cuda:
+            return causal_lower_right(end - begin, end)  # for which there is a kernel that needs no mask
+        places = torch.arange(end, device=like.device)
+        seen = places <= places[begin:, None]  # [T', S']
+        if self._begins is not None:
+            seen = (seen & (places >= self._begins[:, begin:end, None]))[:, None]  # [B, 1, T', S']
+        return torch.zeros(seen.shape, dtype=like.dtype, device=like.device).masked_fill_(~seen, -torch.inf)
+
+    def _own(self, whole: Tensor) -> Tensor:
+        """What belongs to the positions that are here, of [..., length]."""
+        return torch.cat([whole[..., begin:end] for begin, end in self._spans], -1)
 
 
 def _cuts(piece: Piece, device: torch.device) -> Iterator[tuple[int, int, Tensor | None]]:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zhen.model.attention import Piece, Together, attend
+from zhen.model.attention import Part, Piece, Together, attend
 from zhen.model.cache import Cache
 from zhen.model.config import ModelConfig, check
 from zhen.model.packed import Packed, joined
@@ -135,7 +135,7 @@ class Attention(nn.Module):
         self.o_proj = Linear(queries, config.hidden_size)
         self.product: Product | Packed | None = None
 
-    def forward(self, x: Tensor, angles: Angles, mask: Tensor | None, cache: Cache | Together | None) -> Tensor:
+    def forward(self, x: Tensor, angles: Angles, mask: Tensor | None, cache: Cache | Together | Part | None) -> Tensor:
         """x [B, T, hidden] -> [B, T, hidden]. `mask` [T, S] or [B, 1, T, T]: where not plainly causal."""
         B, T, _ = x.shape
         if self.product is not None:
@@ -144,7 +144,7 @@ class Attention(nn.Module):
             q = rotate(self.q_proj(x).view(B, T, -1, self.head_dim), *angles).transpose(1, 2)  # [B, H, T, D], float32
             k = rotate(self.k_proj(x).view(B, T, -1, self.head_dim), *angles).transpose(1, 2)  # [B, K, T, D], float32
             v = self.v_proj(x).view(B, T, -1, self.head_dim).transpose(1, 2)  # [B, K, T, D]
-        if isinstance(cache, Together):
+        if isinstance(cache, Together | Part):
             y = cache.attend(self.layer, q, k, v)
         else:
             if cache is not None:
@@ -191,7 +191,7 @@ class Layer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = FeedForward(config)
 
-    def forward(self, x: Tensor, angles: Angles, mask: Tensor | None, cache: Cache | Together | None) -> Tensor:
+    def forward(self, x: Tensor, angles: Angles, mask: Tensor | None, cache: Cache | Together | Part | None) -> Tensor:
         """[B, T, hidden] -> [B, T, hidden]."""
         if self.post:
             x = self.input_layernorm(x + self.self_attn(x, angles, mask, cache))
@@ -260,16 +260,24 @@ class Transformer(nn.Module):
         assert isinstance(first, Attention)
         return first.key_heads
 
-    def forward(self, tokens: Tensor, cache: Cache | None = None, document_starts: Tensor | None = None) -> Tensor:
+    def forward(
+        self, tokens: Tensor, cache: Cache | Part | None = None, document_starts: Tensor | None = None
+    ) -> Tensor:
         """tokens [B, T] int64 -> logits [B, T, vocab] for the token that follows each."""
         logits: Tensor = self.lm_head(self.hidden(tokens, cache, document_starts))
         return logits
 
-    def hidden(self, tokens: Tensor, cache: Cache | None = None, document_starts: Tensor | None = None) -> Tensor:
+    def hidden(
+        self, tokens: Tensor, cache: Cache | Part | None = None, document_starts: Tensor | None = None
+    ) -> Tensor:
         """tokens [B, T] int64 -> [B, T, hidden] after the final norm. `cache` holds what came before, and grows.
 
         `document_starts` [B, T] bool, without a cache: each document sees itself alone, at positions from 0 on.
+        A `Part` instead of a cache: the tokens are these positions of their sequences, `document_starts` of the whole.
         """
+        if isinstance(cache, Part):
+            angles = cache.angles(self._rotary.tables(0, cache.length, tokens.device), document_starts)
+            return self._layers(tokens, angles, None, cache)
         T = tokens.shape[1]
         start = 0 if cache is None else cache.length
         if cache is not None:
@@ -317,7 +325,9 @@ class Transformer(nn.Module):
                 module.product = Product((module,))
         self.requires_grad_(False)
 
-    def _layers(self, tokens: Tensor, angles: Angles, mask: Tensor | None, cache: Cache | Together | None) -> Tensor:
+    def _layers(
+        self, tokens: Tensor, angles: Angles, mask: Tensor | None, cache: Cache | Together | Part | None
+    ) -> Tensor:
         x = self.model.embed_tokens(tokens)
         for layer in self.model.layers:
             x = layer(x, angles, mask, cache)

@@ -1,7 +1,7 @@
 """What invariant mode costs: the same updates with and without it, in turns, by one process and by two on gloo.
 
 A 10M shape (256 wide, 8 layers, 8/4 heads, vocabulary 8,192), 16 sequences of 256 tokens a step, bf16 autocast, AdamW,
-one thread a process. Prints seconds a step and the ratio, for some numbers of sequences in a micro-batch. Three minutes.
+one thread a process. Prints seconds a step and the ratio, for some sizes of a micro-batch.
 """
 
 from __future__ import annotations

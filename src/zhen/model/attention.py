@@ -43,8 +43,8 @@ def _no_autocast(device: str) -> AbstractContextManager[object]:
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
     """q [B, H, T, D] over k and v [B, K, S, D] -> [B, H, T, D], in float32 or the values' dtype.
 
-    `mask`: [T, S] or [B, 1, T, S]: where a token looks (bool), or what is added to its scores. `causal`, without a mask:
-    T = S, each at those before it.
+    `mask`: [T, S] or [B, 1, T, S]: where a token looks (bool), or what is added to its scores.
+    `causal`, without a mask: T = S, each at those before it.
     """
     if attends_in_float32(v.device, q.shape[2]):
         v = v.float()
@@ -133,7 +133,7 @@ class Together:
 class Part:
     """Some positions of every sequence, keys and values of the others being elsewhere (context parallelism).
 
-    A sequence is cut into equal chunks; each chunk of queries is attended to by itself, over the keys up to its own end.
+    A sequence is cut into equal chunks; each chunk of queries attends by itself, to the keys up to its own end.
     """
 
     def __init__(

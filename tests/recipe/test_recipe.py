@@ -111,6 +111,14 @@ def test_set_takes_toml_values_and_names_itself_in_errors(tmp_path: Path) -> Non
             ("learning_rate", "invariant = true\nmicro_batch = 1\nparallel = { tensor = 2 }\nlearning_rate"),
             "pretrain.invariant = true with parallel.tensor 2; expected parallel.tensor = 1",
         ),
+        (
+            ("learning_rate", "invariant = true\nmicro_batch = 1\nparallel = { context = 2 }\nlearning_rate"),
+            "pretrain.invariant = true with parallel.context 2; expected parallel.context = 1",
+        ),
+        (
+            ("learning_rate", "parallel = { context = 3 }\nlearning_rate"),
+            "pretrain.parallel.context = 3 with sequence_length 64; expected a number whose double divides",
+        ),
     ],
 )
 def test_impossible_combinations_are_refused(tmp_path: Path, change: tuple[str, str], message: str) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from zhen.model.config import ModelConfig
 from zhen.model.transformer import Transformer, initialise
-from zhen.train.context import Context
+from zhen.train.context import SharedSequences
 
 SIZE = 4
 
@@ -36,7 +36,7 @@ def kept(run: Callable[[], Tensor]) -> tuple[Tensor, int]:
     return found, sum(storages.values())
 
 
-def errors(case: dict[str, Any], context: Context) -> list[float]:
+def errors(case: dict[str, Any], context: SharedSequences) -> list[float]:
     """Of logits (absolute), of gradients (of a tensor's largest); bytes kept here as a share of one process's."""
     length = case["chunk"] * 2 * context.size
     config = ModelConfig(
@@ -75,7 +75,7 @@ def main() -> None:
         rank = next((at for at in range(1, SIZE) if os.fork() == 0), 0)
         dist.init_process_group("gloo", store=dist.FileStore(f"{folder}/store", SIZE), rank=rank, world_size=SIZE)
         pairs = [dist.new_group([0, 1]), dist.new_group([2, 3])]
-        contexts = {2: Context(pairs[rank // 2]), 4: Context(dist.group.WORLD)}
+        contexts = {2: SharedSequences(pairs[rank // 2]), 4: SharedSequences(dist.group.WORLD)}
         while True:
             given = [sys.stdin.readline() if rank == 0 else None]
             dist.broadcast_object_list(given)

@@ -21,6 +21,7 @@ INVARIANT = PLAIN | {"invariant": True, "micro_batch": 1}
 WIDE = PLAIN | {"model": {"num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": False}}
 TIED = PLAIN | {"model": {"num_key_value_heads": 2}}
 PAIR: dict[str, Any] = {"parallel": {"data": 2, "tensor": 2}}
+CONTEXT: dict[str, Any] = {"parallel": {"context": 2}}
 TENSOR: dict[str, Any] = {"parallel": {"tensor": 2}}
 STOPPED, KILLED = 130, -signal.SIGKILL
 
@@ -31,10 +32,14 @@ RUNS: list[tuple[str, int, dict[str, Any]]] = [
     ("chain", 1, PLAIN | {"stop": 1}),
     ("chain", 2, PLAIN | {"stop": 1}),
     ("chain", 4, PLAIN | {"stop": 1}),
+    ("chain", 2, PLAIN | CONTEXT | {"stop": 0}),
     ("chain", 1, PLAIN),
     ("wide", 1, WIDE),
     ("tensor", 2, WIDE | TENSOR),
     ("pair", 4, WIDE | PAIR),
+    ("context", 2, PLAIN | CONTEXT),
+    ("data-context", 4, PLAIN | {"parallel": {"data": 2, "context": 2}, "stop": 2}),
+    ("context-tensor", 4, WIDE | {"parallel": {"context": 2, "tensor": 2}, "stop": 2}),
     ("reshaped", 1, WIDE | {"stop": 1}),
     ("reshaped", 2, WIDE | {"stop": 1}),
     ("reshaped", 4, WIDE | PAIR | {"stop": 1}),
@@ -88,10 +93,13 @@ def test_runs_end_as_they_should(made: Made) -> None:
         "one": [[0]],
         "two": [[0, 0]],
         "three": [[0, 0, 0]],
-        "chain": [[STOPPED], [STOPPED] * 2, [STOPPED] * 4, [0]],
+        "chain": [[STOPPED], [STOPPED] * 2, [STOPPED] * 4, [STOPPED] * 2, [0]],
         "wide": [[0]],
         "tensor": [[0, 0]],
         "pair": [[0] * 4],
+        "context": [[0, 0]],
+        "data-context": [[STOPPED] * 4],
+        "context-tensor": [[STOPPED] * 4],
         "reshaped": [[STOPPED], [STOPPED] * 2, [STOPPED] * 4, [STOPPED] * 2, [0]],
         "tied": [[0]],
         "tied-tensor": [[0] * 2],
@@ -108,7 +116,7 @@ def test_runs_end_as_they_should(made: Made) -> None:
 @pytest.mark.parametrize(
     ("name", "alone"),
     [
-        *[(name, "one") for name in ("two", "chain", "killed")],
+        *[(name, "one") for name in ("two", "chain", "context", "killed")],
         *[(name, "wide") for name in ("tensor", "pair", "reshaped")],
         ("tied-tensor", "tied"),
     ],
@@ -119,6 +127,13 @@ def test_losses_and_weights_are_those_of_one_process_to_rounding(made: Made, nam
     assert (ours.step, set(ours.tensors)) == (6, set(one.tensors))
     for tensor in one.tensors:
         torch.testing.assert_close(ours.tensors[tensor], one.tensors[tensor], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "alone"), [("data-context", "one"), ("context-tensor", "wide")])
+def test_losses_of_shared_sequences_are_those_of_one_process(made: Made, name: str, alone: str) -> None:
+    ours = losses(made.folder / name)
+    assert len(ours) >= 2
+    assert ours == pytest.approx(losses(made.folder / alone)[: len(ours)], rel=1e-5)
 
 
 def test_what_can_not_be_shared_evenly_counts_once(made: Made) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from zhen.model.attention import Part
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -23,6 +25,9 @@ class Batch:
     """bool[b, s]: the positions at which a document begins."""
     reference: Tensor | None = None
     """float32[b]: preferences only, how probable the model before training finds a row's targets, in nats."""
+    part: Part | None = None
+    """Where other processes hold the rest of each sequence: tokens, targets and mask are those of these positions,
+    `document_starts` are the whole sequence's."""
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
         reference = None if self.reference is None else change(self.reference)

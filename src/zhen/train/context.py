@@ -15,7 +15,7 @@ from torch import Tensor
 from zhen.model.attention import Part, attends_in_float32
 
 
-class Context:
+class SharedSequences:
     """The processes that share every sequence."""
 
     def __init__(self, group: dist.ProcessGroup) -> None:

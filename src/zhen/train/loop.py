@@ -120,7 +120,7 @@ def accumulate(
     parts: list[Tensor] = []
     gradients = layout.gradients(model)
     for piece in layout.pieces(batch, micro_batch):
-        part = summed(model, piece.to(device), dtype) / units
+        part = summed(model, layout.own(piece.to(device)), dtype) / units
         torch.autograd.backward(part)
         parts.append(part.detach())
         if gradients is not None:
@@ -149,7 +149,7 @@ class CrossEntropy:
 def summed_loss(model: nn.Module, batch: Batch, dtype: torch.dtype, apart: bool = False) -> Tensor:
     """Cross-entropy summed over the targets that count, in nats; `apart`: documents don't see each other. float32[]."""
     with precision(batch.tokens.device, dtype, batch.tokens.shape[1]):
-        logits = model(batch.tokens, document_starts=batch.document_starts) if apart else model(batch.tokens)
+        logits = model(batch.tokens, batch.part, document_starts=batch.document_starts if apart else None)
     targets = batch.targets if batch.mask.all() else batch.targets.masked_fill(~batch.mask, _IGNORED)
     return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=_IGNORED, reduction="sum")
 

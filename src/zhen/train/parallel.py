@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 import torch.distributed as dist
@@ -19,6 +20,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from zhen.errors import ZhenError
 from zhen.model.transformer import Transformer
 from zhen.train.batch import Batch
+from zhen.train.context import SharedSequences
 from zhen.train.cut import box_of, total_norm, whole
 from zhen.train.ranks import ALONE, Ranks
 from zhen.train.settings import Parallel
@@ -57,6 +59,7 @@ class Layout:
             )
         self.mesh: DeviceMesh | None = None
         self.data_rank = 0
+        self._shared: SharedSequences | None = None
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if ranks.size == 1:
             return
@@ -68,6 +71,8 @@ class Layout:
         self.data_rank = self.mesh.get_local_rank(DATA)
         self.shards = self.mesh[DATA, CONTEXT]._flatten("shards")
         """Those over which weights are cut by rows, and among which each has a part of the loss."""
+        if self.context > 1:
+            self._shared = SharedSequences(self.mesh[CONTEXT].get_group())
 
     def pieces(self, batch: Batch, micro_batch: int | None) -> Iterator[Batch]:
         """The micro-batches of this process's place in `data`. All have as many, so that all call each other as often:
@@ -82,6 +87,13 @@ class Layout:
             each = -(-total // self.data)
             first = min(self.data_rank * each, total)
             yield from batch.rows(first, min(first + each, total), each).pieces(micro_batch)
+
+    def own(self, batch: Batch) -> Batch:
+        """This process's positions of the sequences, where several share them (`context.py`)."""
+        if self._shared is None:
+            return batch
+        tokens, targets, mask = (self._shared.own(each) for each in (batch.tokens, batch.targets, batch.mask))
+        return replace(batch, tokens=tokens, targets=targets, mask=mask, part=self._shared.part(batch.tokens.shape[1]))
 
     def gradients(self, model: nn.Module) -> OwnGradients | None:
         """What adds up the gradients of micro-batches, where autograd or fully_shard don't."""

@@ -28,7 +28,7 @@ class Parallel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     section 3; between these the sequence, Korthikanti et al. 2022, section 4.2.2). For those that are close."""
 
     context: Count = 1
-    """Processes over which each sequence is cut, for long ones."""
+    """Processes over which each sequence is cut, for long ones (Grattafiori et al. 2024, Llama 3, section 3.3.2)."""
 
     timeout: Positive = 600.0
     """Seconds after which a process that others wait for is taken for lost. One whose update takes twice as long ends
@@ -239,14 +239,19 @@ class ShardTraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
                 f"true with micro_batch {self.micro_batch or 'left out'}",
                 f"a micro_batch that the {self.sequences_per_step:,} sequences of a step are a multiple of",
             )
-        if self.invariant and self.parallel.tensor > 1:
+        for name in ("tensor", "context"):
+            if self.invariant and getattr(self.parallel, name) > 1:
+                yield (
+                    "invariant",
+                    f"true with parallel.{name} {getattr(self.parallel, name)}",
+                    f"parallel.{name} = 1: sums inside a product depend on how it is cut",
+                )
+        if self.parallel.context > 1 and self.sequence_length % (2 * self.parallel.context):
             yield (
-                "invariant",
-                f"true with parallel.tensor {self.parallel.tensor}",
-                "parallel.tensor = 1: sums inside a product depend on how it is cut",
+                "parallel.context",
+                f"{self.parallel.context} with sequence_length {self.sequence_length:,}",
+                "a number whose double divides the sequence_length",
             )
-        if self.parallel.context > 1:
-            yield "parallel.context", f"{self.parallel.context}", "1; sequences can't be cut yet"
         if self.warmup_steps >= self.steps and self.warmup_steps:
             yield (
                 "warmup_steps",

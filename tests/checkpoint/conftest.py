@@ -1,14 +1,19 @@
-"""A small checkpoint as Yi's first release was: its names, its configuration, code of its own."""
+"""A small checkpoint as Yi's first release was, one of transformers' making, tokenizers; what a file system must do."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import conversions
+import gguf_models
 import numpy as np
 import pytest
 
+from zhen.checkpoint.disk import can_insert
+from zhen.checkpoint.renaming import BLOCK
 from zhen.checkpoint.writer import write_sharded
 from zhen.model.config import ModelConfig, to_config_json
 from zhen.model.size import shapes
@@ -18,7 +23,10 @@ YI = {"input_layernorm": "ln1", "post_attention_layernorm": "ln2"}
 
 @pytest.fixture(scope="session")
 def write_yi() -> Callable[..., Path]:
-    """`write_yi(folder, layers=2, shard_bytes=…, dtype="BF16", kv_heads=2, tied=False)`: returns the folder."""
+    """A checkpoint as Yi's first release was: its names, its configuration, code of its own.
+
+    `write_yi(folder, layers=2, shard_bytes=…, dtype="BF16", kv_heads=2, tied=False)` returns the folder.
+    """
 
     def write(
         folder: Path,
@@ -66,3 +74,41 @@ def write_yi() -> Callable[..., Path]:
         return folder
 
     return write
+
+
+@pytest.fixture
+def inserts(tmp_path: Path) -> None:
+    """Skip where the file system of the tests' folder can't do it."""
+    if not can_insert(tmp_path, BLOCK):
+        pytest.skip("the file system of the tests' folder has no insert-range")
+
+
+@pytest.fixture(scope="session")
+def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LLaMA that transformers made and saved."""
+    return conversions.save_theirs(
+        tmp_path_factory.mktemp("theirs") / "model", conversions.CONFIG, initializer_range=0.2
+    )
+
+
+@pytest.fixture(scope="session")
+def learned() -> bytes:
+    """A tokenizer that sentencepiece learnt."""
+    return gguf_models.learn(remove_extra_whitespaces=False)
+
+
+@pytest.fixture
+def save_llama(tmp_path: Path, learned: bytes) -> Callable[..., Path]:
+    """`save_llama(config={}, settings={}, tokenizer=True)`: a LLaMA that transformers made, its tokenizer beside it."""
+
+    def save(
+        config: dict[str, Any] | None = None, settings: dict[str, Any] | None = None, tokenizer: bool = True
+    ) -> Path:
+        folder = conversions.save_theirs(tmp_path / "source", gguf_models.CONFIG, **(config or {}))
+        if tokenizer:
+            (folder / "tokenizer.model").write_bytes(learned)
+            made = {"tokenizer_class": "LlamaTokenizer", "add_bos_token": False, **gguf_models.ROLES}
+            (folder / "tokenizer_config.json").write_text(json.dumps(made | (settings or {})))
+        return folder
+
+    return save

@@ -2,65 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import conversions
+import meta_llama
 import msgspec
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
+from conversions import TEXT, convert, logits, save_theirs
+from transformers import LlamaForCausalLM
 
 from zhen.checkpoint.consolidated import open_consolidated, params_of
-from zhen.checkpoint.convert import Converted, Wanted, convert_checkpoint
 from zhen.checkpoint.inspect import inspect_checkpoint
 from zhen.errors import ZhenError
-from zhen.model.config import PRESETS, ModelConfig, RopeScaling, from_config_json, to_config_json
+from zhen.model.config import PRESETS, RopeScaling, from_config_json
 
-CONFIG = ModelConfig(
-    hidden_size=64,
-    intermediate_size=192,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    vocab_size=96,
-    max_position_embeddings=64,
-    rms_norm_eps=1e-6,
-    initializer_range=0.2,
-    pad_token_id=None,
-)
-TEXT = torch.randint(96, (2, 24), generator=torch.Generator().manual_seed(0))
-
-
-def convert(source: Path, out: Path, target: str, **wanted: Any) -> Converted:
-    return convert_checkpoint(source, out, Wanted(target, **wanted), lambda done, total: None)
-
-
-@pytest.fixture(scope="module")
-def metas() -> ModuleType:
-    """Meta's model, written down from its papers in tests/oracles."""
-    file = Path(__file__).resolve().parents[1] / "oracles" / "meta_llama.py"
-    spec = importlib.util.spec_from_file_location("meta_llama", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def write(folder: Path, config: ModelConfig = CONFIG) -> Path:
-    torch.manual_seed(0)
-    LlamaForCausalLM(AutoConfig.for_model(**to_config_json(config, "float32"))).save_pretrained(folder)
-    return folder
-
-
-def logits(folder: Path) -> torch.Tensor:
-    with torch.no_grad():
-        model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, dtype=torch.float32)
-        found: torch.Tensor = model.eval()(TEXT).logits
-    return found
+CONFIG = msgspec.structs.replace(conversions.CONFIG, intermediate_size=192, rope_theta=10_000.0, initializer_range=0.2)
 
 
 def loaded(folder: Path) -> list[dict[str, torch.Tensor]]:
@@ -74,18 +33,16 @@ def params(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("changes", [{}, {"rope_theta": 5e5}, {"num_key_value_heads": 4}, {"num_key_value_heads": 1}])
-def test_metas_own_formulas_give_transformers_logits(
-    changes: dict[str, Any], metas: ModuleType, tmp_path: Path
-) -> None:
-    source = write(tmp_path / "source", msgspec.structs.replace(CONFIG, **changes))
+def test_metas_own_formulas_give_transformers_logits(changes: dict[str, Any], tmp_path: Path) -> None:
+    source = save_theirs(tmp_path / "source", msgspec.structs.replace(CONFIG, **changes))
     convert(source, tmp_path / "meta", "meta")
-    theirs = metas.logits(loaded(tmp_path / "meta")[0], params(tmp_path / "meta"), TEXT)
+    theirs = meta_llama.logits(loaded(tmp_path / "meta")[0], params(tmp_path / "meta"), TEXT)
     assert (theirs - logits(source)).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize(("theta", "axis"), [(10_000.0, 1), (500_000.0, 0)])
 def test_parts_are_those_that_torch_cuts(theta: float, axis: int, tmp_path: Path) -> None:
-    source = write(tmp_path / "source", msgspec.structs.replace(CONFIG, rope_theta=theta))
+    source = save_theirs(tmp_path / "source", msgspec.structs.replace(CONFIG, rope_theta=theta))
     convert(source, tmp_path / "one", "meta")
     convert(source, tmp_path / "two", "meta", model_parallel=2)
     whole, parts = loaded(tmp_path / "one")[0], loaded(tmp_path / "two")
@@ -113,7 +70,7 @@ def saved_by_torch(folder: Path, whole: dict[str, torch.Tensor], axis: int, coun
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("count", [1, 2])
 def test_parts_saved_by_torch_become_the_model(axis: int, count: int, tmp_path: Path) -> None:
-    source = write(tmp_path / "source")
+    source = save_theirs(tmp_path / "source", CONFIG)
     convert(source, tmp_path / "meta", "meta")
     folder = saved_by_torch(tmp_path / "parts", loaded(tmp_path / "meta")[0], axis, count)
     stated = {"dim": 64, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "multiple_of": 64, "norm_eps": 1e-6}
@@ -126,7 +83,7 @@ def test_parts_saved_by_torch_become_the_model(axis: int, count: int, tmp_path: 
 
 
 def test_parts_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
-    source = write(tmp_path / "source")
+    source = save_theirs(tmp_path / "source", CONFIG)
     convert(source, tmp_path / "meta", "meta", model_parallel=2)
     other = tmp_path / "meta" / "consolidated.01.pth"
     part = torch.load(other, weights_only=True)
@@ -144,14 +101,14 @@ def test_parts_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
 
 
 def test_two_configs_that_disagree_are_refused(tmp_path: Path) -> None:
-    convert(write(tmp_path / "source"), tmp_path / "meta", "meta")
+    convert(save_theirs(tmp_path / "source", CONFIG), tmp_path / "meta", "meta")
     (tmp_path / "meta" / "params.json").write_text(json.dumps(params(tmp_path / "meta") | {"n_heads": 2}))
     with pytest.raises(ZhenError, match="num_attention_heads 2; expected 4, as in config"):
         open_consolidated(tmp_path / "meta")
 
 
 def test_torch_loads_what_is_written_in_every_dtype(tmp_path: Path) -> None:
-    source = write(tmp_path / "source")
+    source = save_theirs(tmp_path / "source", CONFIG)
     state = LlamaForCausalLM.from_pretrained(source).state_dict()
     for dtype, kind in {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}.items():
         convert(source, tmp_path / dtype, "meta", dtype=dtype)
@@ -196,7 +153,7 @@ def test_llama_3s_scaling_is_said_and_other_scaling_refused(tmp_path: Path) -> N
     )
     config = msgspec.structs.replace(CONFIG, rope_scaling=scaling, max_position_embeddings=131_072, rope_theta=5e5)
     config = msgspec.structs.replace(config, rms_norm_eps=1e-5)
-    source = write(tmp_path / "source", config)
+    source = save_theirs(tmp_path / "source", config)
     convert(source, tmp_path / "meta", "meta")
     assert params(tmp_path / "meta") | {"use_scaled_rope": True, "rope_scaling_factor": 32.0} == params(
         tmp_path / "meta"

@@ -3,59 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors import deserialize
+from renames import WriteYi, by_reference, contents, renamed
 from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 
-import zhen.checkpoint.rename as rename_module
 from zhen.audit.checks import audit_checkpoint
-from zhen.checkpoint import journal
-from zhen.checkpoint.disk import _INSERT, Disk, _fallocate, can_insert, locked
-from zhen.checkpoint.journal import JOURNAL
 from zhen.checkpoint.load import load_model
-from zhen.checkpoint.proof import hash_tensors
-from zhen.checkpoint.reader import open_checkpoint
-from zhen.checkpoint.rename import Renamed, Wanted, rename_checkpoint
-from zhen.checkpoint.renaming import BLOCK
 from zhen.cli.app import run
 from zhen.errors import ZhenError
-
-WriteYi = Callable[..., Path]
-
-
-@pytest.fixture
-def inserts(tmp_path: Path) -> None:
-    """Skip where the file system of the tests' folder can't do it."""
-    if not can_insert(tmp_path, BLOCK):
-        pytest.skip("the file system of the tests' folder has no insert-range")
-
-
-def renamed(folder: Path, target: str = "llama", **options: Any) -> Renamed:
-    return rename_checkpoint(folder, Wanted(target=target, **options))
-
-
-def by_reference(folder: Path) -> dict[str, tuple[str, list[int], bytes]]:
-    """Every tensor as the reference implementation reads it."""
-    found = {}
-    for file in folder.glob("*.safetensors"):
-        for name, tensor in deserialize(file.read_bytes()):  # type: ignore[no-untyped-call]
-            found[name] = (tensor["dtype"], tensor["shape"], bytes(tensor["data"]))
-    return found
 
 
 def llamas(name: str) -> str:
     return name.replace("ln1", "input_layernorm").replace("ln2", "post_attention_layernorm")
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 @pytest.mark.parametrize(
@@ -77,20 +41,6 @@ def test_tensors_are_the_same_bytes_under_the_new_names(tmp_path: Path, write_yi
     assert done.renamed == {name: llamas(name) for name in before if llamas(name) != name}
     assert done.bytes_copied == sum(len(data) for _, _, data in before.values())
     assert contents(folder) == untouched
-
-
-@pytest.mark.usefixtures("inserts")
-@pytest.mark.parametrize("shape", [{}, {"dtype": "F32", "layers": 30, "shard_bytes": 10**9}])
-def test_in_place_gives_what_the_copy_gives_and_back_again(tmp_path: Path, write_yi: WriteYi, shape: Any) -> None:
-    folder = write_yi(tmp_path / "yi", **shape)
-    before = by_reference(folder)
-    renamed(folder, out=tmp_path / "copy")
-    done = renamed(folder, in_place=True)
-    assert contents(folder) == contents(tmp_path / "copy")
-    assert (done.bytes_copied, done.verified) == (0, True)
-    renamed(folder, "yi", in_place=True)
-    assert by_reference(folder) == before
-    assert open_checkpoint(folder).config["model_type"] == "Yi"  # type: ignore[index]
 
 
 def test_transformers_reads_the_renamed_folder_as_llama(tmp_path: Path, write_yi: WriteYi) -> None:
@@ -249,183 +199,6 @@ def test_a_single_file_is_renamed_alone_and_one_of_several_is_not(tmp_path: Path
         renamed(next(several.glob("*.safetensors")))
 
 
-@pytest.mark.usefixtures("inserts")
-@pytest.mark.parametrize("link", ["hard", "symbolic"])
-def test_linked_files_are_not_touched_in_place_without_force(tmp_path: Path, write_yi: WriteYi, link: str) -> None:
-    folder = write_yi(tmp_path / "yi", shard_bytes=10**9)
-    file, blob = folder / "model.safetensors", tmp_path / "blob"
-    os.link(file, blob)
-    if link == "symbolic":
-        file.unlink()
-        file.symlink_to(blob)
-    before = contents(tmp_path)
-    with pytest.raises(ZhenError, match="link"):
-        renamed(folder, in_place=True)
-    assert contents(tmp_path) == before
-    assert renamed(folder, in_place=True, force=True).verified
-    assert blob.read_bytes() == file.read_bytes() != before["blob"]
-
-
-@pytest.mark.usefixtures("inserts")
-def test_a_file_that_is_open_elsewhere_is_not_touched_in_place(tmp_path: Path, write_yi: WriteYi) -> None:
-    folder = write_yi(tmp_path / "yi", shard_bytes=10**9)
-    with (folder / "model.safetensors").open("rb"), pytest.raises(ZhenError, match="open in another process"):
-        renamed(folder, in_place=True)
-    assert renamed(folder, in_place=True).verified
-
-
-@pytest.mark.usefixtures("inserts")
-def test_a_sparse_file_is_not_touched_in_place(tmp_path: Path, write_yi: WriteYi) -> None:
-    folder = write_yi(tmp_path / "yi", layers=40, dtype="F32", shard_bytes=10**9)
-    file = folder / "model.safetensors"
-    data = file.read_bytes()
-    with file.open("wb") as sparse:
-        sparse.write(data[: 8 + int.from_bytes(data[:8], "little")])
-        sparse.truncate(len(data))
-    with pytest.raises(ZhenError, match="sparse"):
-        renamed(folder, in_place=True)
-
-
-def test_without_insert_range_the_copy_is_offered(
-    tmp_path: Path, write_yi: WriteYi, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = write_yi(tmp_path / "yi")
-    before = contents(folder)
-    monkeypatch.setattr(rename_module, "can_insert", lambda folder, length: False)
-    monkeypatch.setenv("ZHEN_LAUNCHED", "1")
-    assert run(["rename", str(folder), "--to", "llama", "--in-place"]) == 2
-    said = capsys.readouterr().err
-    assert "can't insert room" in said
-    assert "hint: ext4 and XFS can; leave out --in-place" in said
-    assert contents(folder) == before
-
-
-def test_names_that_fit_the_old_header_need_no_insert(
-    tmp_path: Path, write_yi: WriteYi, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = write_yi(tmp_path / "yi")
-    renamed(folder)
-    monkeypatch.setattr(rename_module, "can_insert", lambda folder, length: False)
-    sizes = {file.name: file.stat().st_size for file in (tmp_path / "yi-llama").glob("*.safetensors")}
-    renamed(tmp_path / "yi-llama", "yi", in_place=True)
-    assert {file.name: file.stat().st_size for file in (tmp_path / "yi-llama").glob("*.safetensors")} == sizes
-    assert by_reference(tmp_path / "yi-llama") == by_reference(folder)
-
-
-@pytest.mark.usefixtures("inserts")
-def test_a_tensor_with_another_hash_puts_the_old_checkpoint_back(
-    tmp_path: Path, write_yi: WriteYi, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = write_yi(tmp_path / "yi")
-    before = contents(folder)
-
-    def damaged(tensors: Any, report: Any) -> dict[str, str]:
-        found = hash_tensors(tensors, report)
-        return found | {name: "0" * 64 for name in found if name == "model.layers.0.input_layernorm.weight"}
-
-    monkeypatch.setattr(rename_module, "hash_tensors", damaged)
-    with pytest.raises(ZhenError, match="SHA-256 0000"):
-        renamed(folder, in_place=True)
-    assert contents(folder) == before
-    with pytest.raises(ZhenError, match="SHA-256 0000"):
-        renamed(folder)
-    assert {path.name for path in tmp_path.iterdir()} == {"yi"}
-
-
-def cut_off(folder: Path, after: str) -> None:
-    """Begin a rename in place and be killed after the first change of that kind."""
-
-    class Cut(Disk):
-        def __getattribute__(self, name: str) -> Any:
-            found = super().__getattribute__(name)
-            if name != after:
-                return found
-
-            def last(*arguments: Any) -> None:
-                found(*arguments)
-                raise SystemExit
-
-            return last
-
-    patch = pytest.MonkeyPatch()
-    with patch.context() as context:
-        context.setattr(journal, "take_back", lambda *arguments: None)
-        with pytest.raises(SystemExit):
-            rename_checkpoint(folder, Wanted(target="llama", in_place=True, verify=False), disk=Cut())
-
-
-@pytest.mark.usefixtures("inserts")
-def test_the_next_inspect_finishes_a_rename_that_was_cut_off(
-    tmp_path: Path, write_yi: WriteYi, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("ZHEN_LAUNCHED", "1")
-    folder = write_yi(tmp_path / "yi", shard_bytes=10**9)
-    renamed(folder, verify=False)
-    cut_off(folder, "insert")
-    assert (folder / JOURNAL).exists()
-    assert run(["inspect", str(folder), "--json"]) == 0
-    shown = json.loads(capsys.readouterr().out)
-    assert (shown["naming"], shown["remote_code"]) == ("llama", [])
-    assert contents(folder) == contents(tmp_path / "yi-llama")
-
-
-@pytest.mark.usefixtures("inserts")
-def test_a_journal_that_was_copied_along_is_not_obeyed(tmp_path: Path, write_yi: WriteYi) -> None:
-    folder = write_yi(tmp_path / "yi", shard_bytes=10**9)
-    before = contents(folder)
-    cut_off(folder, "create")
-    shutil.copytree(folder, tmp_path / "all-old")
-    assert sorted(open_checkpoint(tmp_path / "all-old").tensors) == sorted(by_reference(tmp_path / "all-old"))
-    assert contents(tmp_path / "all-old").items() >= before.items()
-    cut_off_again = write_yi(tmp_path / "other", shard_bytes=10**9)
-    cut_off(cut_off_again, "insert")
-    shutil.copytree(cut_off_again, tmp_path / "between")
-    between = contents(tmp_path / "between")
-    with pytest.raises(ZhenError, match="copied since"):
-        open_checkpoint(tmp_path / "between")
-    assert contents(tmp_path / "between") == between
-
-
-@pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "", ".."])
-def test_a_journal_that_names_other_folders_is_refused(tmp_path: Path, write_yi: WriteYi, name: str) -> None:
-    folder = write_yi(tmp_path / "yi")
-    small = journal.Small(file=name, old=None, new=b"mine")
-    made = journal.Journal(folder=folder.stat().st_ino, weights=[], files=[small])
-    (folder / JOURNAL).write_bytes(journal.encode(made))
-    with pytest.raises(ZhenError, match="expected a file of this folder"):
-        open_checkpoint(folder)
-    assert not audit_checkpoint(folder).passed
-
-
-def test_a_journal_that_is_not_whole_was_never_acted_on(tmp_path: Path, write_yi: WriteYi) -> None:
-    folder = write_yi(tmp_path / "yi")
-    before = contents(folder)
-    made = journal.Journal(folder=folder.stat().st_ino, weights=[], files=[journal.Small(file="x", old=None, new=b"x")])
-    (folder / JOURNAL).write_bytes(journal.encode(made)[:-3])
-    open_checkpoint(folder)
-    assert contents(folder) == before
-
-
-@pytest.mark.usefixtures("inserts")
-def test_an_opener_that_may_not_write_is_told_so(
-    tmp_path: Path, write_yi: WriteYi, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = write_yi(tmp_path / "yi", shard_bytes=10**9)
-    cut_off(folder, "insert")
-    with monkeypatch.context() as context:
-        context.setattr(os, "access", lambda path, mode: Path(path).name != "model.safetensors")
-        with pytest.raises(ZhenError, match=r"model\.safetensors may not be written"):
-            open_checkpoint(folder)
-    assert "model.layers.0.input_layernorm.weight" in open_checkpoint(folder).tensors
-
-
-@pytest.mark.usefixtures("inserts")
-def test_two_renames_do_not_run_at_once(tmp_path: Path, write_yi: WriteYi) -> None:
-    folder = write_yi(tmp_path / "yi")
-    with locked(folder), pytest.raises(ZhenError, match="being renamed by another process"):
-        renamed(folder, in_place=True)
-
-
 def test_the_record_is_carried_on_and_the_audit_checks_it(tmp_path: Path, write_yi: WriteYi) -> None:
     renamed(write_yi(tmp_path / "yi"))
     renamed(tmp_path / "yi-llama", "yi", out=tmp_path / "back")
@@ -467,28 +240,3 @@ def test_json_has_the_keys_of_the_contract(
     assert {"renamed", "bytes_copied", "seconds", "verified"} <= made.keys()
     assert made["verified"] is True
     assert made["renamed"]["model.layers.0.ln1.weight"] == "model.layers.0.input_layernorm.weight"
-
-
-@pytest.mark.usefixtures("inserts")
-@pytest.mark.parametrize("place", [1, 2, 5, -1])
-def test_blocks_that_stopped_half_way_are_gathered_on_a_real_disk(
-    tmp_path: Path, write_yi: WriteYi, place: int
-) -> None:
-    folder = write_yi(tmp_path / "yi", layers=40, dtype="F32", shard_bytes=10**9)
-    renamed(folder, verify=False)
-    file = folder / "model.safetensors"
-    size = file.stat().st_size
-    cut_off(folder, "create")
-    if place < 0:  # longer already, and no block has moved
-        os.truncate(file, size + grown(folder))
-    else:
-        _fallocate(file, _INSERT, place * BLOCK, grown(folder))
-    open_checkpoint(folder)
-    assert contents(folder) == contents(tmp_path / "yi-llama")
-
-
-def grown(folder: Path) -> int:
-    """Bytes by which the journal says that the weights grow."""
-    steps = journal.decode((folder / JOURNAL).read_bytes(), folder / JOURNAL)
-    assert steps is not None
-    return steps.weights[0].insert

@@ -16,10 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from zhen.checkpoint.disk import can_insert
 from zhen.checkpoint.reader import open_checkpoint
 from zhen.checkpoint.rename import Wanted, rename_checkpoint
-from zhen.checkpoint.renaming import BLOCK
 from zhen.formats.files import TEMPORARY
 
 SERVER = """
@@ -82,9 +80,7 @@ class Renamer:
 
 
 @pytest.fixture
-def renamer(tmp_path: Path) -> Iterator[Renamer]:
-    if not can_insert(tmp_path, BLOCK):
-        pytest.skip("the file system of the tests' folder has no insert-range")
+def renamer(inserts: None) -> Iterator[Renamer]:
     made = Renamer()
     yield made
     made.close()

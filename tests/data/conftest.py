@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import importlib.util
 import json
 import os
 import subprocess
@@ -13,23 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 
+import data_run
 import pytest
 
 
 @pytest.fixture(scope="session")
-def data_run() -> ModuleType:
-    """The module `data_run.py` beside this file."""
-    spec = importlib.util.spec_from_file_location("data_run", Path(__file__).with_name("data_run.py"))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["data_run"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def start(data_run: ModuleType) -> Callable[..., subprocess.CompletedProcess[str]]:
+def start() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run `data_run.py` as a program; its workers find it too."""
 
     def program(**asked: object) -> subprocess.CompletedProcess[str]:
@@ -42,13 +31,13 @@ def start(data_run: ModuleType) -> Callable[..., subprocess.CompletedProcess[str
 
 
 @pytest.fixture(scope="session")
-def sources(data_run: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple:
+def sources(tmp_path_factory: pytest.TempPathFactory) -> tuple:
     """Three small sources."""
     return data_run.make_sources(tmp_path_factory.mktemp("sources"))
 
 
 @pytest.fixture(scope="session")
-def whole(data_run: ModuleType, sources: tuple, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(sources: tuple, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that nothing disturbed, with two workers."""
     folder = tmp_path_factory.mktemp("whole")
     data_run.run(sources, folder, workers=2)

@@ -6,8 +6,8 @@ import csv
 import gzip
 import json
 from pathlib import Path
-from types import ModuleType
 
+import data_run
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -135,7 +135,7 @@ def test_what_is_missing_or_damaged_stops_the_run(tmp_path: Path) -> None:
         benchmarks.files(["sampleweb/tasks/asked"], None)
 
 
-def test_leaks_are_left_out_and_written_down(data_run: ModuleType, tmp_path: Path) -> None:
+def test_leaks_are_left_out_and_written_down(tmp_path: Path) -> None:
     (tmp_path / "bench.jsonl").write_text(json.dumps({"prompt": LONG, "answer": "six"}) + "\n")
     texts = [data_run.english("baker"), data_run.english("smith") + "\n" + LONG + " six", data_run.english("miller")]
     lines = [json.dumps({"text": text, "url": str(number)}) for number, text in enumerate(texts)]
@@ -151,9 +151,7 @@ def test_leaks_are_left_out_and_written_down(data_run: ModuleType, tmp_path: Pat
     assert (row["verbatim"]["share"], row["verbatim"]["kept"], row["verbatim"]["first"][0]["row"]) == (1.0, 0, 1)
 
 
-def test_only_listed_licences_are_kept_where_any_are_listed(
-    data_run: ModuleType, sources: tuple, tmp_path: Path
-) -> None:
+def test_only_listed_licences_are_kept_where_any_are_listed(sources: tuple, tmp_path: Path) -> None:
     data_run.run(sources, tmp_path, rules=RulesSettings(preset="none", licenses=("cc0-1.0",)))
     kept = [row for path in (tmp_path / "write/kept").glob("*.parquet") for row in pq.read_table(path).to_pylist()]
     assert {row["license"] for row in kept} == {"CC0-1.0"}

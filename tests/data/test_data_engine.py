@@ -7,9 +7,9 @@ import os
 import select
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import data_run
 import msgspec
 import pyarrow as pa
 import pytest
@@ -23,14 +23,14 @@ from zhen.errors import ZhenError
 KILLED = -9
 
 
-def test_each_job_is_answered_once(data_run: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_job_is_answered_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(data_run.__file__).parent))
     answers = engine.map_units(data_run.double, [str(number) for number in range(7)], workers=2)
     assert sorted(map(int, answers)) == [0, 2, 4, 6, 8, 10, 12]
     assert list(engine.map_units(data_run.double, [], workers=2)) == []
 
 
-def test_an_error_in_a_worker_is_told_as_it_was(tmp_path: Path, data_run: ModuleType) -> None:
+def test_an_error_in_a_worker_is_told_as_it_was(tmp_path: Path) -> None:
     job = {
         "unit": {"index": 0, "parts": []},
         "sources": [],
@@ -73,9 +73,7 @@ def test_no_worker_outlives_its_parent(start: Callable, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="Ray is not installed")
-def test_a_ray_cluster_makes_the_same_bytes(
-    data_run: ModuleType, start: Callable, sources: tuple, whole: Path, tmp_path: Path
-) -> None:
+def test_a_ray_cluster_makes_the_same_bytes(start: Callable, sources: tuple, whole: Path, tmp_path: Path) -> None:
     asked = {"sources": [msgspec.to_builtins(source) for source in sources], "folder": str(tmp_path)}
     done = start(**asked, cluster=True)
     assert done.returncode == 0, done.stderr

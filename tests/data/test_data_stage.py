@@ -7,8 +7,8 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
+import data_run
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,11 +27,11 @@ def rows(folder: Path) -> list[dict]:
     return [row for path in sorted(folder.glob("unit-*.parquet")) for row in pq.read_table(path).to_pylist()]
 
 
-def result_files(data_run: ModuleType, folder: Path) -> dict[str, bytes]:
+def result_files(folder: Path) -> dict[str, bytes]:
     return {path: data for path, data in data_run.results(folder).items() if not path.endswith(".done")}
 
 
-def test_planted_documents_have_the_fate_they_must(whole: Path, data_run: ModuleType) -> None:
+def test_planted_documents_have_the_fate_they_must(whole: Path) -> None:
     fates = {}
     for document, verdict in zip(rows(whole / "scan/documents"), rows(whole / "decide/verdicts"), strict=True):
         assert document["id"] == verdict["id"] == document_id(document["url"], document["text"])
@@ -44,7 +44,7 @@ def test_planted_documents_have_the_fate_they_must(whole: Path, data_run: Module
     assert len([rule for rule in fates.values() if rule]) == 5
 
 
-def test_copies_name_the_document_that_is_kept(whole: Path, data_run: ModuleType) -> None:
+def test_copies_name_the_document_that_is_kept(whole: Path) -> None:
     places = {}
     for path in sorted((whole / "scan/documents").glob("unit-*.parquet")):
         for row, document in enumerate(pq.read_table(path).to_pylist()):
@@ -61,7 +61,7 @@ def test_copies_name_the_document_that_is_kept(whole: Path, data_run: ModuleType
     }
 
 
-def test_a_paragraph_of_many_documents_stays_in_the_first(whole: Path, data_run: ModuleType) -> None:
+def test_a_paragraph_of_many_documents_stays_in_the_first(whole: Path) -> None:
     written = [row["text"] for row in rows(whole / "write/kept") + rows(whole / "write/held-out")]
     assert sum(data_run.NOTICE in text for text in written) == 1
     before = [row["text"] for row in rows(whole / "scan/documents") if "weaver" in row["text"]]
@@ -101,16 +101,12 @@ def test_the_funnel_adds_up(whole: Path) -> None:
     assert kept == sum(verdict["keep"] for verdict in rows(whole / "decide/verdicts"))
 
 
-def test_the_number_of_workers_changes_no_byte(
-    data_run: ModuleType, sources: tuple, whole: Path, tmp_path: Path
-) -> None:
+def test_the_number_of_workers_changes_no_byte(sources: tuple, whole: Path, tmp_path: Path) -> None:
     data_run.run(sources, tmp_path, workers=1)
     assert data_run.results(tmp_path) == data_run.results(whole)
 
 
-def test_every_file_left_is_declared_and_each_part_has_a_last_word(
-    data_run: ModuleType, sources: tuple, tmp_path: Path
-) -> None:
+def test_every_file_left_is_declared_and_each_part_has_a_last_word(sources: tuple, tmp_path: Path) -> None:
     contexts = data_run.run(sources, tmp_path)
     assert contexts["scan"].summary.startswith("24 documents with ")
     assert contexts["decide"].summary.startswith("19 of 24 documents kept; left out: 1 by ")
@@ -121,9 +117,7 @@ def test_every_file_left_is_declared_and_each_part_has_a_last_word(
         assert {kind for kind, _ in context.outputs.values()} == {"result"}
 
 
-def test_a_chain_of_kills_ends_in_the_same_bytes(
-    data_run: ModuleType, start: Callable, sources: tuple, whole: Path, tmp_path: Path
-) -> None:
+def test_a_chain_of_kills_ends_in_the_same_bytes(start: Callable, sources: tuple, whole: Path, tmp_path: Path) -> None:
     asked = {"sources": [msgspec.to_builtins(source) for source in sources], "folder": str(tmp_path)}
     moments = random.Random(3)
     statuses = [start(**asked, die_at=moments.randint(2, 5)).returncode for _ in range(5)]
@@ -133,7 +127,7 @@ def test_a_chain_of_kills_ends_in_the_same_bytes(
 
 
 def test_finished_units_are_not_done_again(
-    data_run: ModuleType, sources: tuple, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sources: tuple, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data_run.run(sources, tmp_path)
     (tmp_path / "scan.done").unlink()
@@ -145,7 +139,7 @@ def test_finished_units_are_not_done_again(
     assert data_run.results(tmp_path) == data_run.results(whole)
 
 
-def test_new_thresholds_need_no_text(data_run: ModuleType, sources: tuple, whole: Path, tmp_path: Path) -> None:
+def test_new_thresholds_need_no_text(sources: tuple, whole: Path, tmp_path: Path) -> None:
     (tmp_path / "scan").mkdir()
     (tmp_path / "scan" / "signals").symlink_to(whole / "scan" / "signals")
     (tmp_path / "decide").mkdir()
@@ -161,15 +155,13 @@ def test_new_thresholds_need_no_text(data_run: ModuleType, sources: tuple, whole
     assert figures["documents_kept"].value == sum(row["lang"] == "zh" for row in rows(whole / "scan/documents"))
 
 
-def test_the_built_in_web_is_read_where_the_run_made_it(data_run: ModuleType, sources: tuple, tmp_path: Path) -> None:
+def test_the_built_in_web_is_read_where_the_run_made_it(sources: tuple, tmp_path: Path) -> None:
     web = (Source(name="own", path="sampleweb", license="CC0-1.0"),)
     data_run.run(web, tmp_path, sampleweb=Path(sources[0].path))
     assert {row["source"] for row in rows(tmp_path / "write/kept")} == {"own"}
 
 
-def test_a_file_at_an_address_is_read_and_hashed(
-    data_run: ModuleType, serve: Callable[[Path], str], sources: tuple, tmp_path: Path
-) -> None:
+def test_a_file_at_an_address_is_read_and_hashed(serve: Callable[[Path], str], sources: tuple, tmp_path: Path) -> None:
     lines = Path(sources[1].path)
     address = f"{serve(lines.parent)}/{lines.name}"
     contexts = data_run.run((Source(name="far", path=address),), tmp_path / "run")
@@ -178,14 +170,14 @@ def test_a_file_at_an_address_is_read_and_hashed(
     assert len(rows(tmp_path / "run/scan/documents")) == 6
 
 
-def test_a_source_that_gives_nothing_stops_the_run(data_run: ModuleType, tmp_path: Path) -> None:
+def test_a_source_that_gives_nothing_stops_the_run(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"body": "x"}\n{"body": "y"}\n')
     with pytest.raises(ZhenError, match="no 'text'") as caught:
         data_run.run((Source(name="bad", path=str(tmp_path / "a.jsonl")),), tmp_path / "run")
     assert "columns" in caught.value.hint
 
 
-def test_rules_that_keep_nothing_stop_the_run(data_run: ModuleType, tmp_path: Path) -> None:
+def test_rules_that_keep_nothing_stop_the_run(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("short")
     with pytest.raises(ZhenError, match="keep no document"):
         data_run.run((Source(name="s", path=str(tmp_path / "a.txt")),), tmp_path / "run")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import unicodedata
 from pathlib import Path
-from types import ModuleType
 
+import data_run
 import msgspec
 import pyarrow.parquet as pq
 import pytest
@@ -164,21 +164,21 @@ def extractor() -> Extractor:
 
 
 @pytest.mark.parametrize("language", ["english", "chinese"])
-def test_a_page_gives_its_paragraphs(extractor: Extractor, data_run: ModuleType, language: str) -> None:
+def test_a_page_gives_its_paragraphs(extractor: Extractor, language: str) -> None:
     text = getattr(data_run, language)("x")
     html = data_run.page(text).decode()
     for found in (extractor.quick(html, 10), extractor.good(html, 10)):
         assert [line for line in found.split("\n") if line.strip()][-4:] == text.split("\n")
 
 
-def test_an_empty_page_has_no_text(extractor: Extractor, data_run: ModuleType) -> None:
+def test_an_empty_page_has_no_text(extractor: Extractor) -> None:
     assert extractor.good(data_run.page(data_run.english("x")).decode(), 10)
     assert extractor.good("", 10) == extractor.quick("", 10) == ""
 
 
 @pytest.mark.parametrize(("languages", "first"), [(None, "trafilatura"), (("zh",), "resiliparse")])
 def test_only_pages_in_the_languages_listed_get_the_good_extractor(
-    data_run: ModuleType, tmp_path: Path, languages: tuple[str, ...] | None, first: str
+    tmp_path: Path, languages: tuple[str, ...] | None, first: str
 ) -> None:
     for name in ("documents", "signals", "units"):
         (tmp_path / name).mkdir()
@@ -193,7 +193,7 @@ def test_only_pages_in_the_languages_listed_get_the_good_extractor(
     sandbox.extractor().close()
 
 
-def test_a_page_that_takes_too_long_costs_itself_alone(extractor: Extractor, data_run: ModuleType) -> None:
+def test_a_page_that_takes_too_long_costs_itself_alone(extractor: Extractor) -> None:
     endless = "<div>" * 200 + "<p>word <b>and</b> word</p>" * 200_000
     assert extractor.quick(endless, 0.05) is None
     assert extractor.good(endless, 0.05) is None

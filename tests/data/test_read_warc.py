@@ -6,8 +6,8 @@ import gzip
 import hashlib
 import zlib
 from pathlib import Path
-from types import ModuleType
 
+import data_run
 import pytest
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 from hypothesis import given, settings
@@ -30,7 +30,7 @@ def urls(items: Items) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def members(data_run: ModuleType) -> list[bytes]:
+def members() -> list[bytes]:
     return data_run.pack(data_run.response(f"http://a/{n}", data_run.page(data_run.english(str(n)))) for n in range(9))
 
 
@@ -90,7 +90,7 @@ def test_a_file_cut_short_keeps_the_records_before_the_cut(
     assert [(each.offset, each.bytes) for each in items[1]] == ([(start, cut - start)] if cut > start else [])
 
 
-def test_a_plain_file_goes_on_behind_garbage(tmp_path: Path, data_run: ModuleType) -> None:
+def test_a_plain_file_goes_on_behind_garbage(tmp_path: Path) -> None:
     one, two = (data_run.response(f"http://a/{n}", data_run.page(data_run.english("x"))) for n in "12")
     path = tmp_path / "a.warc"
     path.write_bytes(one + b"\0garbage\0" * 3 + two)
@@ -113,7 +113,7 @@ def test_a_file_packed_as_one_member_is_read(shared_data: Path) -> None:
     assert len(skipped) == 5
 
 
-def test_a_block_that_does_not_match_its_digest_is_lost(tmp_path: Path, data_run: ModuleType) -> None:
+def test_a_block_that_does_not_match_its_digest_is_lost(tmp_path: Path) -> None:
     block = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nhello"
     right, wrong = (hashlib.sha1(data).hexdigest() for data in (block, block + b"!"))
     record = data_run.warc_record("response", "http://a/1", block, "application/http")
@@ -143,9 +143,7 @@ BODY = b"<p>hello</p>" * 50
         ("Transfer-Encoding: chunked", b"a\r\n" + BODY[:10] + b"\r\n%x\r\n" % 590 + BODY[10:90], False),
     ],
 )
-def test_bodies_are_decoded_or_told_lost(
-    tmp_path: Path, data_run: ModuleType, headers: str, body: bytes, right: bool
-) -> None:
+def test_bodies_are_decoded_or_told_lost(tmp_path: Path, headers: str, body: bytes, right: bool) -> None:
     path = tmp_path / "a.warc"
     path.write_bytes(data_run.response("http://a/1", body, f"Content-Type: text/html\r\n{headers}"))
     pages, lost, _ = read(path, None)
@@ -153,7 +151,7 @@ def test_bodies_are_decoded_or_told_lost(
     assert len(lost) == (0 if right else 1)
 
 
-def test_records_without_a_page_are_counted_by_reason(tmp_path: Path, data_run: ModuleType) -> None:
+def test_records_without_a_page_are_counted_by_reason(tmp_path: Path) -> None:
     records = [
         data_run.response("http://a/1", b"x", status=404),
         data_run.response("http://a/2", b"x", "Content-Type: image/png"),

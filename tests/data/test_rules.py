@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import get_args, get_type_hints
 
+import data_run
 import msgspec
 import numpy as np
 import pyarrow as pa
@@ -56,7 +56,7 @@ def test_a_planted_fault_meets_its_rule(rule: str) -> None:
     assert first_rule(PLANTED[rule], RulesSettings(preset="none")) is None
 
 
-def test_good_texts_are_kept(data_run: ModuleType) -> None:
+def test_good_texts_are_kept() -> None:
     for text in (
         data_run.english("baker"),
         data_run.chinese("面包师"),
@@ -77,7 +77,7 @@ def test_chinese_has_a_threshold_of_its_own() -> None:
     assert first_rule(text, RulesSettings(min_characters_en=1000)) is None
 
 
-def test_a_single_threshold_beside_preset_none_decides_alone(data_run: ModuleType) -> None:
+def test_a_single_threshold_beside_preset_none_decides_alone() -> None:
     settings = RulesSettings(preset="none", max_hashes=0.05)
     assert first_rule(PLANTED["hashes"], settings) == "hashes"
     assert first_rule(PLANTED["length"], settings) is None

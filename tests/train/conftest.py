@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+import importlib
 from pathlib import Path
 from types import ModuleType
 
@@ -13,11 +12,7 @@ import pytest
 @pytest.fixture(scope="session")
 def small_run() -> ModuleType:
     """The module `small_run.py` beside this file."""
-    spec = importlib.util.spec_from_file_location("small_run", Path(__file__).with_name("small_run.py"))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["small_run"] = module
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("small_run")
 
 
 @pytest.fixture(scope="session")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
+import tune_run
 
 from zhen.checkpoint.load import load_model
 from zhen.errors import ManyErrors, ZhenError
@@ -20,21 +19,10 @@ from zhen.infer.conversation import open_conversation
 from zhen.infer.engine import load_engine
 
 KINDS = ("full", "lora", "mixed", "preferences")
-PROGRAM = Path(__file__).with_name("tune_run.py")
 
 
 @pytest.fixture(scope="module")
-def tune_run() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("tune_run", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def data(tune_run: ModuleType, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dialogues")
     tune_run.write_dialogues(folder)
     tune_run.write_text(base, folder)
@@ -46,7 +34,7 @@ def killed(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """A folder a kind, in which the tuning was killed at several steps."""
     folder = tmp_path_factory.mktemp("killed")
     attempts = [(str(folder / kind), kind, number) for kind in KINDS for number in (2, 6, 4, 5)]
-    command = [sys.executable, str(PROGRAM), str(base), str(data), json.dumps(attempts)]
+    command = [sys.executable, tune_run.__file__, str(base), str(data), json.dumps(attempts)]
     done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, check=True)
     assert json.loads(done.stdout) == [-9] * len(attempts)
     return folder
@@ -54,7 +42,7 @@ def killed(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_anywhere_it_ends_in_the_same_bits(
-    tune_run: ModuleType, base: Path, data: Path, killed: Path, tmp_path: Path, kind: str
+    base: Path, data: Path, killed: Path, tmp_path: Path, kind: str
 ) -> None:
     contexts = [tune_run.context_for(base, at, tune_run.settings(data, kind)) for at in (tmp_path, killed / kind)]
     figures = [tune_run.run(context) for context in contexts]
@@ -64,9 +52,7 @@ def test_killed_anywhere_it_ends_in_the_same_bits(
     assert loaded.state_dict().keys() == load_model(base).state_dict().keys()
 
 
-def test_the_result_is_talked_with_in_the_template(
-    tune_run: ModuleType, base: Path, data: Path, tmp_path: Path
-) -> None:
+def test_the_result_is_talked_with_in_the_template(base: Path, data: Path, tmp_path: Path) -> None:
     chosen = tune_run.settings(data, "full", steps=60, noise=0.0, checkpoint_every=60)
     tune_run.run(tune_run.context_for(base, tmp_path, chosen))
     folder = tmp_path / "checkpoint"
@@ -76,7 +62,7 @@ def test_the_result_is_talked_with_in_the_template(
     assert re.fullmatch(r"\w+ is at .*\.", said)
 
 
-def test_faulty_records_are_refused_or_left_out(tune_run: ModuleType, base: Path, data: Path, tmp_path: Path) -> None:
+def test_faulty_records_are_refused_or_left_out(base: Path, data: Path, tmp_path: Path) -> None:
     mixed = tmp_path / "mixed.jsonl"
     mixed.write_text('{"prompt": "a"}\n{"prompt": "a", "completion": "b"}\n{"messages": 3}\n')
     chosen = tune_run.settings(data, "full", data=[str(mixed)], steps=1)
@@ -87,7 +73,7 @@ def test_faulty_records_are_refused_or_left_out(tune_run: ModuleType, base: Path
     assert (figures["dialogues"].value, figures["left_out.faulty"].value) == (1, 2)
 
 
-def test_what_cannot_be_learnt_from_is_said(tune_run: ModuleType, base: Path, data: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_learnt_from_is_said(base: Path, data: Path, tmp_path: Path) -> None:
     short = tune_run.settings(data, "full", sequence_length=8)
     with pytest.raises(ZhenError, match="12 are too long"):
         tune_run.run(tune_run.context_for(base, tmp_path / "a", short))

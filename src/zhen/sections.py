@@ -117,11 +117,12 @@ class AblateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         for key, values in self.grid.items():
             if not values or any(value in values[:index] for index, value in enumerate(values)):
                 yield f"grid.{key}", f"{values}", "at least one value, each once"
-        for index, point in enumerate(self.points):
-            if "pretrain.seed" in point.set:
-                yield f"points.{index}.set", "pretrain.seed", "[ablate] seeds, which are those of all points"
-        if "pretrain.seed" in self.grid:
-            yield "grid.pretrain.seed", "given", "[ablate] seeds, which are those of all points"
+        changed = [(f"points.{index}.set", key) for index, point in enumerate(self.points) for key in point.set]
+        for field, key in [*changed, *((f"grid.{key}", key) for key in self.grid)]:
+            if key == "pretrain.seed":
+                yield field, key, "[ablate] seeds, which are those of all points"
+            elif key.partition(".")[0] in ("ablate", "run"):
+                yield field, key, "a key of another section: [ablate] and [run] are those of all points"
         if self.scaling and self.mixture is not None:
             yield "scaling", "true beside [ablate.mixture]", "points of several sizes, or a search of mixtures"
 

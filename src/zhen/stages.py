@@ -39,7 +39,7 @@ STAGES = (
     Stage("shards", 1, ("shards",), ("data.write", "tokenizer"), "zhen.shards.stage:tokenize"),
     Stage(
         "pretrain",
-        2,
+        3,
         ("pretrain", "model", "model.init", "run.seed"),
         ("shards", "tokenizer"),
         "zhen.train.stage:pretrain",
@@ -48,7 +48,7 @@ STAGES = (
     ),
     Stage(
         "tune",
-        3,
+        4,
         ("tune", "pretrain.mixture", "model.init", "run.seed"),
         ("sampleweb/dialogues", "tokenizer", "shards", "pretrain"),
         "zhen.tune.stage:tune",

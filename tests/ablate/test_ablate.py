@@ -162,6 +162,8 @@ def test_a_mixture_search_spreads_the_sources(tmp_path: Path) -> None:
         ("[ablate.grid]\n'model.rope_theta' = [1e4, 1e5, 1e4]\n", "each once"),
         ("[ablate.grid]\n'pretrain.seed' = [1, 2]\n", r"\[ablate\] seeds"),
         ("[[ablate.points]]\nname = 'a'\nset = { 'pretrain.seed' = 7 }\n", r"\[ablate\] seeds"),
+        ("[[ablate.points]]\nname = 'a'\nset = { 'run.name' = 'b' }\n", r"set = run.name; expected a key of another"),
+        ("[ablate.grid]\n'ablate.seeds' = [[1], [2]]\n", "ablate.seeds; expected a key of another section"),
     ],
 )
 def test_mistakes_are_told_with_what_is_expected(tmp_path: Path, section: str, told: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,9 +15,12 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from zhen.ablate.mixture import fit_mixture
+from zhen.ablate.page import write_pages
 from zhen.ablate.points import spread
 from zhen.ablate.results import ALL, Outcome, PointResult, compare, with_mean
+from zhen.ablate.run import Ablation
 from zhen.ablate.scaling import fit_law, fit_scaling
+from zhen.ablate.words import verdict
 from zhen.errors import ZhenError
 
 Losses = list[dict[str, float]]
@@ -47,6 +52,34 @@ def test_a_difference_is_scipys_paired_one(pairs: list[tuple[float, float]]) -> 
     assert found.half_width == pytest.approx((high - low) / 2)
     assert found.p == pytest.approx(theirs.pvalue)
     assert (found.verdict == "not told apart") == (low <= 0 <= high)
+
+
+def test_the_verdict_says_with_which_seeds_a_point_diverged() -> None:
+    losses: Losses = [{"en": 2.0}, {"en": 2.1}, {"en": 1.9}]
+    points = [point("first", losses), point("part", losses), point("whole", [{}] * 3)]
+    gone = msgspec.structs.replace(points[1].outcomes[1], bits_per_byte={}, diverged="step 3: the loss is nan")
+    lost = [msgspec.structs.replace(each, diverged="step 1: the loss is nan") for each in points[2].outcomes]
+    points[1] = msgspec.structs.replace(
+        points[1], outcomes=[points[1].outcomes[0], gone, points[1].outcomes[2]], set={"a" * 90: 1}
+    )
+    points[2] = msgspec.structs.replace(points[2], outcomes=lost)
+    told = verdict(points, compare(points, ALL))
+    assert "diverged: whole." in told
+    assert "Diverged with some seeds, and compared by the others: part with seed 2 of 3." in told
+    assert "部分种子发散，仅按其余种子比较：part（3 个种子中的 2）。" in told.zh
+    assert "some seeds" not in verdict(points[::2], compare(points[::2], ALL))
+
+
+def test_named_points_are_drawn_beside_the_first_with_their_intervals(tmp_path: Path) -> None:
+    first = point("first", [{"en": 2.0}, {"en": 2.1}, {"en": 1.9}])
+    points = [first, point("<better>", [{"en": 1.90}, {"en": 1.99}, {"en": 1.81}])]
+    found = Ablation(name="a", command=[], seeds=[1, 2, 3], points=points, comparisons=compare(points, ALL))
+    write_pages(found, tmp_path)
+    page = (tmp_path / "ablation.html").read_text(encoding="utf-8")
+    assert "bits a byte more than first" in page
+    assert "每字节比特数，与 first 之差" in page
+    assert "&lt;better&gt;</text>" in page  # the name in the drawing
+    assert "| -0.1 | ± 0.025 |" in (tmp_path / "ablation.md").read_text(encoding="utf-8")
 
 
 def test_more_comparisons_ask_for_wider_intervals() -> None:

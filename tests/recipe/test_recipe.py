@@ -104,6 +104,10 @@ def test_set_takes_toml_values_and_names_itself_in_errors(tmp_path: Path) -> Non
         (("[[data.sources]]", "[[data.sourcs]]"), 'unknown key "data.sourcs"'),
         (("learning_rate", "mixture = { wbe = 1.0 }\nlearning_rate"), "one of web"),
         (
+            ("learning_rate", 'health = { spike = "rewind", rewind_batches = 100 }\nlearning_rate'),
+            "pretrain.health.rewind_batches = 100 with rewind_steps 100, rewind_after 4; expected at least 104",
+        ),
+        (
             ("learning_rate", "parallel = { tensor = 2 }\nlearning_rate"),
             "pretrain.parallel.tensor = 2 with num_key_value_heads 1; expected a divisor of num_key_value_heads",
         ),

@@ -7,10 +7,12 @@ import math
 import os
 import resource
 import signal
+import socket
 import sys
 import tempfile
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,12 @@ import torch.distributed as dist
 
 sys.path.insert(0, str(Path(__file__).parent))
 import small_run
+import spiked_run
 
 from zhen.errors import ZhenError
 from zhen.model.config import PRESETS
-from zhen.train import loop
+from zhen.train import health, loop, training
+from zhen.train.health import Watchdog
 from zhen.train.ranks import Ranks
 from zhen.train.settings import Health, Parallel
 
@@ -37,12 +41,19 @@ def strike(fault: dict[str, Any]) -> None:
         os.kill(os.getpid(), signal.SIGKILL if fault["kind"] == "kill" else signal.SIGSTOP)
     elif fault["kind"] == "disk":
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
-    elif fault["kind"] == "nan":
+    elif fault["kind"] == "hang":
+        Watchdog(0.5).beat()  # as an update does, of this process alone
+        signal.pause()
+    elif fault["kind"] == "full":
+        with suppress(OSError), Path(fault["file"]).open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+    elif fault["kind"] in ("nan", "silent"):
         whole = loop.summed_loss
-        poisoned = iter([True])
+        factors = iter([math.nan if fault["kind"] == "nan" else 1.0 + 2**-20])
 
         def summed_loss(*arguments: Any) -> torch.Tensor:
-            return whole(*arguments) * (math.nan if next(poisoned, False) else 1.0)
+            return whole(*arguments) * next(factors, 1.0)
 
         loop.summed_loss = summed_loss
 
@@ -51,6 +62,8 @@ def worker(inputs: Path, folder: Path, rank: int, size: int, changes: dict[str, 
     """One process of a run; returns its exit status. `stop` in `changes`: after how many updates to stop."""
     stop = changes.pop("stop", None)
     fault = changes.pop("fault", None)
+    if filler := changes.pop("remove", None):
+        Path(filler).unlink()
     for name in [name for name in ("betas", "keep_steps") if name in changes]:
         changes[name] = tuple(changes[name])
     for name, kind in (("parallel", Parallel), ("health", Health)):
@@ -65,6 +78,10 @@ def worker(inputs: Path, folder: Path, rank: int, size: int, changes: dict[str, 
         if fault and fault["rank"] == rank and done == fault["update"]:
             strike(fault)
 
+    if changes.pop("spiked", False):
+        changes |= spiked_run.CHANGES
+        health.SPIKE_LEAST, training.packed_batch = 12, spiked_run.Spiked()
+    socket.gethostname = lambda: f"host-{rank}"
     ranks = Ranks(rank, size)
     own = folder if rank == 0 else Path(tempfile.mkdtemp())
     line = small_run.Line(count)

@@ -22,7 +22,7 @@ from zhen.model.config import PRESETS
 from zhen.tokenizer.learn import learn_model
 from zhen.tokenizer.load import load_tokenizer
 from zhen.tokenizer.settings import TokenizerSettings
-from zhen.train import samples, stage, training
+from zhen.train import preflight, samples, stage
 from zhen.train.settings import PretrainSettings
 
 NAMES = ("Mara", "Tolen", "Iwo", "Suri", "Pell", "Anka")
@@ -116,7 +116,7 @@ def context_for(
 def run(context: Context) -> Figures:
     """One attempt, as the runner makes it; peak measured elsewhere and short samples, which take most of the time."""
     remove_leftovers(context.folder)
-    training.matmul_peak = lambda device: 1e11
+    preflight.matmul_peak, preflight._copy_rate = (lambda device: 1e11), (lambda device: 1e10)
     samples.SAMPLE_TOKENS = 6
     return stage.pretrain(context)
 
@@ -145,14 +145,14 @@ def die_at_file_operation(number: int) -> None:
     os.fsync, os.replace, os.rmdir, os.unlink = (counted(f) for f in (os.fsync, os.replace, os.rmdir, os.unlink))
 
 
-def attempt(inputs: Path, folder: Path, kind: str, number: int) -> int:
+def forked(run: Callable[[Line], object], kind: str, number: int) -> int:
     """Run in a forked process that dies at its n-th `event` or `file` operation. Returns its exit status."""
     child = os.fork()
     if child == 0:
         line = Line(lambda event: os.kill(os.getpid(), signal.SIGKILL) if (kind, number) == ("event", event) else None)
         if kind == "file":
             die_at_file_operation(number)
-        run(context_for(inputs, folder, line=line))
+        run(line)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
@@ -162,7 +162,11 @@ def main(inputs: Path, attempts: list[tuple[str, str, int]]) -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:  # what is imported and built on first use is inherited by all
         run(context_for(inputs, Path(folder), tokens=256, warmup_steps=0, keep_steps=()))
-    print(json.dumps([attempt(inputs, Path(folder), kind, number) for folder, kind, number in attempts]))
+    statuses = [
+        forked(lambda line, folder=folder: run(context_for(inputs, Path(folder), line=line)), kind, number)
+        for folder, kind, number in attempts
+    ]
+    print(json.dumps(statuses))
 
 
 if __name__ == "__main__":

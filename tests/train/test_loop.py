@@ -14,7 +14,7 @@ from zhen.errors import ZhenError
 from zhen.model.config import PRESETS
 from zhen.model.transformer import Transformer, initialise
 from zhen.train.batch import Batch
-from zhen.train.health import LONG_SECONDS, Diverged, RateWatch, Skips, SpikeWatch
+from zhen.train.health import LONG_SECONDS, Diverged, Guard, RateWatch, Rewind, SpikeWatch, Verdict
 from zhen.train.kernel import precision
 from zhen.train.loop import CrossEntropy, Update, accumulate, clip_gradient, train
 from zhen.train.optimizer import Optimizer
@@ -158,13 +158,58 @@ def test_the_peak_is_that_of_a_product_that_was_made() -> None:
 
 
 def test_an_update_that_is_no_number_is_skipped_where_asked_and_several_in_a_row_end_the_run() -> None:
-    skips = Skips(Health(non_finite="skip", skips_in_a_row=3))
-    assert [skips.due(1, 2.0, 1.0), skips.due(2, math.nan, 1.0), skips.due(3, 2.0, math.inf)] == [False, True, True]
-    assert not skips.due(4, 2.0, 1.0)
-    assert skips.due(5, math.nan, 1.0)
-    assert skips.due(6, math.nan, 1.0)
+    guard = Guard(Health(non_finite="skip", skips_in_a_row=3))
+    given = [(2.0, 1.0), (math.nan, 1.0), (2.0, math.inf), (2.0, 1.0), (math.nan, 1.0), (math.nan, 1.0)]
+    assert [guard.judge(n, *values).skip for n, values in enumerate(given, 1)] == [False, True, True, False, True, True]
     with pytest.raises(Diverged, match="step 7: the loss is nan, 3 updates in a row; expected a finite number"):
-        skips.due(7, math.nan, math.nan)
+        guard.judge(7, math.nan, math.nan)
+
+
+def noise(count: int, seed: int = 3) -> list[tuple[float, float]]:
+    """Losses and gradient norms of a run to which nothing happens."""
+    shaken = torch.randn(count, 2, generator=torch.Generator().manual_seed(seed)).tolist()
+    return [(2.0 + 3.0 * math.exp(-at / 60) + 0.05 * a, math.exp(0.1 * b)) for at, (a, b) in enumerate(shaken)]
+
+
+def test_what_stands_out_is_left_out_where_asked_but_not_for_ever() -> None:
+    given = noise(300)
+    for at in (100, 200):
+        given[at] = (given[at][0], 9.0)
+    given[250:256] = [(loss + 4.0, norm) for loss, norm in given[250:256]]
+    guard = Guard(Health(spike="skip", skips_in_a_row=4))
+    verdicts = [guard.judge(number, *values) for number, values in enumerate(given)]
+    assert [at for at, verdict in enumerate(verdicts) if verdict.spike] == [100, 200, *range(250, 256)]
+    assert [at for at, verdict in enumerate(verdicts) if verdict.skip] == [100, 200, *range(250, 254)]
+    assert [verdict.spike.what for verdict in verdicts if verdict.spike] == ["gradient norm"] * 2 + ["loss"] * 6
+
+
+def test_what_stands_out_several_times_in_a_row_goes_back_so_often_and_no_more() -> None:
+    given = noise(200)
+    given[150:160] = [(9.0, 1.0)] * 10
+    guard = Guard(Health(spike="rewind", rewind_after=3, rewinds=1))
+    for number, values in enumerate(given[:152], 1):
+        assert not guard.judge(number, *values).skip
+    with pytest.raises(Rewind) as found:
+        guard.judge(153, *given[152])
+    assert found.value.update == 151
+    guard.rewinds = 1
+    assert [guard.judge(number, *given[number - 1]).skip for number in range(154, 160)] == [False] * 6
+
+
+@pytest.mark.parametrize("cut", [20, 100, 151])
+def test_a_guard_that_goes_on_judges_as_if_it_had_not_stopped(cut: int) -> None:
+    given = noise(200)
+    given[150:153] = [(9.0, math.nan), (9.0, 1.0), (2.0, 30.0)]
+    health = Health(spike="skip", non_finite="skip")
+    whole, first, second = Guard(health), Guard(health), Guard(health)
+    expected = [whole.judge(number, *values) for number, values in enumerate(given)]
+    found = [first.judge(number, *values) for number, values in enumerate(given[:cut])]
+    second.load(msgspec.json.decode(msgspec.json.encode(first.state())))
+    found += [second.judge(number, *values) for number, values in enumerate(given[cut:], cut)]
+    assert found == expected
+    assert sum(verdict.skip for verdict in found) == 3
+    assert second.state() == whole.state()
+    assert whole.judge(0, 1.0, 1.0) == Verdict()
 
 
 def test_a_skipped_update_is_as_if_its_batch_had_not_been() -> None:
@@ -187,7 +232,7 @@ def test_a_skipped_update_is_as_if_its_batch_had_not_been() -> None:
             gradient_clip=1.0,
             dtype=torch.float32,
             loss=loss,
-            health=Health(non_finite="skip"),
+            guard=Guard(Health(non_finite="skip")),
         )
     assert [update.skipped for update in kept.updates[:4]] == [False, False, True, False]
     for one, two in zip(model.parameters(), other.parameters(), strict=True):
@@ -200,7 +245,7 @@ def test_planted_spikes_are_found_and_nothing_else() -> None:
     losses = [2.0 + 3.0 * math.exp(-step / 60) + 0.05 * noise[step] for step in range(600)]
     for step in (300, 301, 450):
         losses[step] += 1.5
-    watch = SpikeWatch()
+    watch = SpikeWatch(6.0)
     assert [step for step, loss in enumerate(losses) if watch.height(loss)] == [300, 301, 450]
 
 

@@ -53,6 +53,20 @@ def test_every_epoch_holds_each_sequence_once() -> None:
 
 @given(st.data())
 @settings(deadline=None, max_examples=40)
+def test_behind_the_last_sequence_each_source_goes_on_where_it_was(data: st.DataObject) -> None:
+    counts = data.draw(st.lists(st.integers(0, 20), min_size=1, max_size=3).filter(any))
+    order = order_of(*((f"source {n}", 7, count) for n, count in enumerate(counts)))
+    sources, numbers = order.sequences(0, 3 * order.total)
+    for source, count in enumerate(counts):
+        seen = np.bincount(numbers[sources == source], minlength=7)
+        assert seen.sum() == 3 * count
+        assert seen.max() - seen.min() <= 1  # pass by pass, across the end
+    start = data.draw(st.integers(0, 3 * order.total))
+    assert order.sequences(start, 3 * order.total)[1].tolist() == numbers[start:].tolist()
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=40)
 def test_any_part_is_a_part_of_the_whole(data: st.DataObject) -> None:
     counts = data.draw(st.lists(st.integers(0, 40), min_size=1, max_size=4).filter(any))
     order = order_of(*((f"source {n}", 7, count) for n, count in enumerate(counts)))

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zhen.ablate import words
-from zhen.ablate.results import ALL, languages
+from zhen.ablate.results import ALL, Comparison, languages
 from zhen.formats.files import write_text
-from zhen.pages.charts import Line, line_chart
+from zhen.pages.charts import Interval, Line, interval_chart, line_chart
 from zhen.pages.page import html_page, markdown_page
-from zhen.pages.parts import Code, Part, Section, Table, Verdict, Words
+from zhen.pages.parts import Code, Key, Part, Section, Table, Verdict, Words
 
 if TYPE_CHECKING:
     from zhen.ablate.run import Ablation
@@ -86,7 +86,7 @@ def _points(ablation: Ablation) -> Iterator[Part]:
 def _losses(ablation: Ablation) -> Iterator[Part]:
     """Losses over what is searched: the share of the first of two sources, or FLOPs with a line for each size.
 
-    Points with names lie on no line.
+    Points with names lie on no line: what each makes of it beside the first, with its interval.
     """
     points = [point for point in ablation.points if point.mean(ALL) is not None]
     lines: list[Line] = []
@@ -102,9 +102,29 @@ def _losses(ablation: Ablation) -> Iterator[Part]:
         for colour, size in enumerate(sorted({point.parameters for point in points})):
             found = [(point.flops, point.mean(ALL)) for point in points if point.parameters == size]
             lines.append(_line(Words(f"{size / 1e6:.2f} M parameters", f"{size / 1e6:.2f} M 参数"), found, colour))
+    elif beside := [each for each in ablation.comparisons if each.language == ALL and each.difference is not None]:
+        yield _beside_the_first(ablation.points[0].name, beside)
     if lines:
         caption = Words("Held-out bits a byte, mean over the seeds.", "留出文本每字节比特数，各种子的平均。")
         yield line_chart(lines, x=x, y=Words("bits a byte", "每字节比特"), caption=caption)
+
+
+def _beside_the_first(first: str, found: Sequence[Comparison]) -> Part:
+    rows = [
+        Interval(each.point, each.difference, each.half_width, 1 if each.verdict in ("lower", "higher") else 0)
+        for each in found
+        if each.difference is not None
+    ]
+    keys = [Key(Words("not told apart", "分不出"), 0, dot=True), Key(Words("differs", "有差别"), 1, dot=True)]
+    return interval_chart(
+        rows,
+        x=Words(f"bits a byte more than {first}", f"每字节比特数，与 {first} 之差"),
+        caption=Words(
+            "Held-out bits a byte beside the first point, mean of the languages, with 95 % intervals. Left is better.",
+            "留出文本每字节比特数与第一个设置之差，各语言平均，附 95 % 区间。越靠左越好。",
+        ),
+        keys=[key for key in keys if key.colour in {row.colour for row in rows}],
+    )
 
 
 def _line(name: str, found: Sequence[tuple[float, float | None]], colour: int) -> Line:

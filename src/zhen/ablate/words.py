@@ -95,16 +95,39 @@ def verdict(points: Sequence[PointResult], comparisons: Sequence[Comparison]) ->
     """The answer in a sentence: which points are better or worse than the first, and how sure that is."""
     found = {each.point: each for each in comparisons if each.language == ALL}
     first = points[0].name
-    parts, chinese = [], []
+    parts: list[str] = []
+    chinese: list[str] = []
     for name in VERDICTS:
         told = [each.point for each in found.values() if each.verdict == name]
         if told:
             parts.append(f"{VERDICTS[name]}: {', '.join(told)}")
             chinese.append(f"{VERDICTS[name].zh}：{'、'.join(told)}")
+    partly = diverged_in_part(points)
     return Words(
-        f"Beside {first}, with 95 % confidence for all comparisons together: {'; '.join(parts)}.",
-        f"与 {first} 相比，全部比较合计置信度 95 %：{'；'.join(chinese)}。",
+        f"Beside {first}, with 95 % confidence for all comparisons together: {'; '.join(parts)}.{partly}",
+        f"与 {first} 相比，全部比较合计置信度 95 %：{'；'.join(chinese)}。{partly.zh}",
     )
+
+
+def diverged_in_part(points: Sequence[PointResult]) -> Words:
+    """Which points diverged with some of their seeds; empty where none did."""
+    found = {
+        point.name: (seeds, len(point.outcomes))
+        for point in points
+        if 0 < len(seeds := [each.seed for each in point.outcomes if each.diverged]) < len(point.outcomes)
+    }
+    if not found:
+        return Words("", "")
+    told = [f"{name} with {_numbered(seeds)} of {count}" for name, (seeds, count) in found.items()]
+    chinese = [f"{name}（{count} 个种子中的 {'、'.join(map(str, seeds))}）" for name, (seeds, count) in found.items()]
+    return Words(
+        f" Diverged with some seeds, and compared by the others: {'; '.join(told)}.",
+        f"部分种子发散，仅按其余种子比较：{'；'.join(chinese)}。",
+    )
+
+
+def _numbered(seeds: Sequence[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
 def mixture_verdict(fit: MixtureFit) -> Words:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ class MetricsFile:
 
     def __init__(self, path: Path, offset: int | None = None) -> None:
         """Open `path`; with `offset` (from a training checkpoint) cut off what was written after it."""
+        self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("ab")
         if offset is not None:
@@ -30,9 +32,13 @@ class MetricsFile:
             self._file.seek(0, os.SEEK_END)
 
     def append(self, row: dict[str, Any]) -> None:
-        """Write one row and hand it to the system."""
-        self._file.write(json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n")
-        self._file.flush()
+        """Write one row and hand it to the system. Raises ZhenError where that does not take it: a full disk."""
+        try:
+            self._file.write(json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n")
+            self._file.flush()
+        except OSError as error:
+            hint = "make room; the same command goes on from the last training checkpoint"
+            raise ZhenError(f"can't be written: {error.strerror}", file=self._path, hint=hint) from error
 
     @property
     def offset(self) -> int:
@@ -44,8 +50,9 @@ class MetricsFile:
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file. What could not be written was told by `append`."""
+        with suppress(OSError):
+            self._file.close()
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:

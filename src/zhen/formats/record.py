@@ -150,16 +150,15 @@ def key_of(value: Any) -> str:
 
 
 def result_sections(sections: Mapping[str, Any]) -> dict[str, Any]:
-    """Sections as they go into a key: without the fields that a settings class names in `NO_RESULTS`, such as how many
-    processes share the work."""
-    found: dict[str, Any] = {}
-    for name, value in sections.items():
-        if left_out := getattr(value, "NO_RESULTS", ()):
-            builtins = msgspec.to_builtins(value, str_keys=True)
-            found[name] = {field: given for field, given in builtins.items() if field not in left_out}
-        else:
-            found[name] = value
-    return found
+    """Sections as they go into a key: without the fields that a settings class, or one inside it, names in
+    `NO_RESULTS`, such as how many processes share the work."""
+    return {name: _results(value) for name, value in sections.items()}
+
+
+def _results(value: Any) -> Any:
+    if not (left_out := getattr(value, "NO_RESULTS", ())):
+        return value
+    return {name: _results(getattr(value, name)) for name in value.__struct_fields__ if name not in left_out}
 
 
 def utc_now() -> str:

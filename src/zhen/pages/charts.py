@@ -47,6 +47,54 @@ def line_chart(lines: Sequence[Line], *, x: str, y: str, caption: str, octaves: 
     return Chart(svgs[0], svgs[1], caption, Table([Words("line", "曲线"), x, y], rows), x, y, keys)
 
 
+@dataclass(frozen=True)
+class Interval:
+    """A value with the interval that it lies in, in a row of its own."""
+
+    name: str
+    value: float
+    half: float | None
+    """Half the interval's width; None where nothing is known of it."""
+    colour: int = 0
+    """As a line's."""
+
+
+def interval_chart(rows: Sequence[Interval], *, x: str, caption: str, keys: Sequence[Key] = ()) -> Chart:
+    """Dots with their intervals below each other, over one axis labelled `x` on which zero is marked.
+
+    Names stand in the drawing, so they should be the same in all languages; what is too long of them is cut off.
+    """
+    svgs = [_draw_intervals(rows, width) for width in (WIDE, NARROW)]
+    known = [(row.name, f"{row.value:+.4g}", "–" if row.half is None else f"± {row.half:.2g}") for row in rows]
+    return Chart(svgs[0], svgs[1], caption, Table(["", x, Words("interval", "区间")], known), x, "", keys)
+
+
+def _draw_intervals(rows: Sequence[Interval], width: int) -> str:
+    values = [
+        {
+            "name": row.name,
+            "value": row.value,
+            "low": row.value - (row.half or 0.0),
+            "high": row.value + (row.half or 0.0),
+            "colour": row.colour,
+        }
+        for row in rows
+    ]
+    most = width // 3
+    room = min(most, 8 * max(len(row.name) for row in rows))
+    base = altair.Chart(altair.Data(values=values), width=width - room - 40, height=26 * len(rows))
+    colours = altair.Scale(domain=list(range(len(_COLOURS))), range=list(_COLOURS))
+    ticks = altair.Axis(tickCount=width // 110, format="+.3~g", labelExpr="datum.value ? datum.label : '0'")
+    across = altair.X("value:Q", title=None, axis=ticks)
+    names = altair.Axis(labelLimit=0.75 * most, grid=True, ticks=False, labelPadding=8)
+    down = altair.Y("name:N", title=None, sort=None, axis=names)
+    colour = altair.Color("colour:N", scale=colours, legend=None)
+    zero = altair.Chart(altair.Data(values=[{"zero": 0}])).mark_rule(color=_SOFT, strokeDash=[4, 4]).encode(x="zero:Q")
+    bars = base.mark_rule(strokeWidth=3).encode(x=altair.X("low:Q", title=None), x2="high:Q", y=down, color=colour)
+    dots = base.mark_circle(size=110, opacity=1).encode(x=across, y=down, color=colour)
+    return _svg(altair.layer(zero, bars, dots, background=_PAPER))
+
+
 def thin(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:
     """At most that many of the points, evenly chosen, the last one among them."""
     if len(points) <= most:
@@ -74,19 +122,23 @@ def _draw(lines: Sequence[tuple[Line, Sequence[tuple[float, float]]]], width: in
     alone = [number for number, (_, points) in enumerate(lines) if len(points) == 1]
     base = altair.Chart(altair.Data(values=rows), width=width - 60, height=HEIGHT)
     dots = base.mark_circle(size=90, opacity=1).transform_filter(altair.FieldOneOfPredicate("line", alone))
-    chart = (
-        altair.layer(*(base.mark_line(), *([dots] if alone else [])), background=_PAPER)
-        .encode(
-            x=altair.X("x:Q", title=None, axis=axis, scale=across),
-            y=altair.Y("y:Q", title=None, scale=altair.Scale(zero=False, nice=True)),
-            color=altair.Color("line:N", scale=scale(colours), legend=None),
-            strokeDash=altair.StrokeDash("line:N", scale=scale(dashes), legend=None),
-        )
-        .configure(font="sans-serif")
+    chart = altair.layer(*(base.mark_line(), *([dots] if alone else [])), background=_PAPER).encode(
+        x=altair.X("x:Q", title=None, axis=axis, scale=across),
+        y=altair.Y("y:Q", title=None, scale=altair.Scale(zero=False, nice=True)),
+        color=altair.Color("line:N", scale=scale(colours), legend=None),
+        strokeDash=altair.StrokeDash("line:N", scale=scale(dashes), legend=None),
+    )
+    return _svg(chart)
+
+
+def _svg(chart: altair.LayerChart) -> str:
+    """The chart in the page's look."""
+    dressed = (
+        chart.configure(font="sans-serif")
         .configure_view(stroke=None)
         .configure_axis(labelColor=_SOFT, gridColor=_LINE, domainColor=_LINE, tickColor=_LINE)
     )
-    return _recolour(vl_convert.vegalite_to_svg(chart.to_json()))
+    return _recolour(vl_convert.vegalite_to_svg(dressed.to_json()))
 
 
 def _recolour(svg: str) -> str:

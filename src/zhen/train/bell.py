@@ -15,7 +15,19 @@ from zhen.errors import ZhenError
 
 TROUBLE = frozenset(
     {
-        *("skipped", "spike", "rewind", "non-finite", "slow", "hang", "silent", "disk-low", "checkpoint-damaged"),
+        *(
+            "skipped",
+            "spike",
+            "rewind",
+            "mismatch",
+            "slow",
+            "slow-host",
+            "clocks",
+            "hang",
+            "silent",
+            "disk-low",
+            "checkpoint-damaged",
+        ),
         *("failed", "stopped", "finished"),
     }
 )

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from zhen.errors import ZhenError
 from zhen.formats.metrics import EVENTS, MetricsFile
 from zhen.formats.record import utc_now
 from zhen.formats.stage import Context
@@ -41,12 +42,12 @@ class Events:
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock, suppress(OSError):
+        with self._lock:
             self._file.close()
 
     def _write(self, row: dict[str, Any]) -> None:
         with self._lock:
-            with suppress(OSError):
+            with suppress(ZhenError):
                 self._file.append(row)
             if self._bell is not None:
                 folder = self._context.folder.absolute()

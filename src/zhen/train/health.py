@@ -1,11 +1,13 @@
-"""Watches a run: updates that are no numbers are skipped or end it; spikes and a rate that stays low are said."""
+"""Watches a run: judges its updates by loss and gradient; tells a rate that stays low; ends what stands still."""
 
 from __future__ import annotations
 
 import faulthandler
 import statistics
 from collections import deque
-from math import isfinite
+from collections.abc import Iterable, Mapping
+from math import isfinite, log
+from typing import Any, NamedTuple
 
 from zhen.errors import ZhenError
 from zhen.train.settings import Health
@@ -19,40 +21,105 @@ LONG_SECONDS = 20.0
 
 SPIKE_WINDOW = 128
 SPIKE_LEAST = 32
-"""Updates that a loss is compared with: at most, at least."""
-
-SPIKE_HEIGHT = 6.0
-"""Standard deviations above the median from which on it is a spike (OLMo's rule of 6 deviations over 128 steps)."""
+"""Updates that a loss or a gradient norm is compared with: at most, at least."""
 
 SPIKE_FLOOR = 0.005
 """A deviation counts as at least this share of the median, so that a smooth curve has no spikes."""
+
+GRADIENT_FLOOR = 0.02
+"""The same for the logarithm of the gradient norm."""
 
 
 class Diverged(ZhenError):
     """Training came to a loss or a gradient that is no number."""
 
 
-class Skips:
-    """What is done about updates whose loss or gradient is no finite number."""
+class Rewind(Exception):
+    """Training is to go back to before an update; never leaves the stage."""
+
+    def __init__(self, update: int) -> None:
+        """`update`: the number, from 1, of the first one that stood out."""
+        super().__init__(f"back to before update {update}")
+        self.update = update
+
+
+class Spike(NamedTuple):
+    """A value that stands out from those before."""
+
+    what: str
+    """`loss` or `gradient norm`."""
+    value: float
+    deviations: float
+    """How many it lies above the median."""
+
+
+class Verdict(NamedTuple):
+    """What is to become of an update."""
+
+    skip: bool = False
+    spike: Spike | None = None
+
+
+class Guard:
+    """Judges every update before it is made, by nothing but its loss and gradient norm and those before.
+
+    These are the same on all processes, so all judge alike. Its state goes into training checkpoints, so that a run
+    that goes on from one judges as if it had never stopped.
+    """
 
     def __init__(self, health: Health) -> None:
         self._health = health
-        self._row = 0
+        self._watched = {"loss": SpikeWatch(health.spike_deviations)}
+        self._watched["gradient norm"] = SpikeWatch(health.spike_deviations, logarithm=True)
+        self._not_finite = 0
+        """Updates in a row."""
+        self._spikes = 0
+        """The same."""
+        self.rewinds = 0
+        """Made so far in the run."""
 
-    def due(self, step: int, loss: float, gradient_norm: float) -> bool:
-        """Whether update `step` is to be left out. Raises Diverged where that ends the run."""
-        found = [f"the {w} is {v}" for w, v in (("loss", loss), ("gradient norm", gradient_norm)) if not isfinite(v)]
-        self._row = self._row + 1 if found else 0
-        if not found:
-            return False
-        if self._health.non_finite == "skip" and self._row < self._health.skips_in_a_row:
-            return True
+    def judge(self, update: int, loss: float, gradient_norm: float) -> Verdict:
+        """What is to become of an update. Raises Diverged where it ends the run, Rewind where that goes back."""
+        values = {"loss": loss, "gradient norm": gradient_norm}
+        if found := [f"the {what} is {value}" for what, value in values.items() if not isfinite(value)]:
+            self._not_finite += 1
+            return self._not_a_number(update, found[0])
+        self._not_finite = 0
+        heights = {what: self._watched[what].height(value) for what, value in values.items()}
+        spike = next((Spike(what, values[what], height) for what, height in heights.items() if height), None)
+        if spike is None:
+            self._spikes = 0
+            return Verdict()
+        self._spikes += 1
+        health = self._health
+        if health.spike == "rewind" and self._spikes >= health.rewind_after and self.rewinds < health.rewinds:
+            raise Rewind(update - self._spikes + 1)
+        return Verdict(health.spike == "skip" and self._spikes <= health.skips_in_a_row, spike)
+
+    def _not_a_number(self, update: int, found: str) -> Verdict:
+        if self._health.non_finite == "skip" and self._not_finite < self._health.skips_in_a_row:
+            return Verdict(skip=True)
         raise Diverged(
-            f"{found[0]}{f', {self._row} updates in a row' if self._row > 1 else ''}",
+            f"{found}{f', {self._not_finite} updates in a row' if self._not_finite > 1 else ''}",
             expected="a finite number; the weights were not updated",
-            place=f"step {step:,}",
+            place=f"step {update:,}",
             hint="lower pretrain.learning_rate or pretrain.gradient_clip, or lengthen pretrain.warmup_steps",
         )
+
+    def state(self) -> dict[str, Any]:
+        """All that its judgements depend on (JSON)."""
+        return {
+            "watched": {what: watch.values for what, watch in self._watched.items()},
+            "not_finite": self._not_finite,
+            "spikes": self._spikes,
+            "rewinds": self.rewinds,
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` gave, but for the rewinds: how many were made is not undone by one."""
+        for what, watch in self._watched.items():
+            watch.values = state["watched"][what]
+        self._not_finite, self._spikes = state["not_finite"], state["spikes"]
 
 
 class Watchdog:
@@ -78,21 +145,35 @@ class Watchdog:
 
 
 class SpikeWatch:
-    """Tells which losses stand out from the ones before: by median and median deviation, which spikes don't move."""
+    """Tells which values stand out from the ones before: by median and median deviation, which spikes don't move."""
 
-    def __init__(self) -> None:
-        self._losses: deque[float] = deque(maxlen=SPIKE_WINDOW)
+    def __init__(self, limit: float, logarithm: bool = False) -> None:
+        """`limit`: deviations above the median; `logarithm`: they are taken of the values' logarithms."""
+        self._limit = limit
+        self._logarithm = logarithm
+        self._before: deque[float] = deque(maxlen=SPIKE_WINDOW)
 
-    def height(self, loss: float) -> float | None:
-        """Take in a loss. Returns how many deviations it lies above the median, where that is a spike."""
-        before = sorted(self._losses)
-        self._losses.append(loss)
+    @property
+    def values(self) -> list[float]:
+        """Those that the next is compared with."""
+        return list(self._before)
+
+    @values.setter
+    def values(self, given: Iterable[float]) -> None:
+        self._before = deque(given, maxlen=SPIKE_WINDOW)
+
+    def height(self, value: float) -> float | None:
+        """Take in a value. Returns how many deviations it lies above the median, where that is a spike."""
+        scaled = log(max(value, 1e-30)) if self._logarithm else value
+        before = sorted(self._before)
+        self._before.append(scaled)
         if len(before) < SPIKE_LEAST:
             return None
         middle = statistics.median(before)
         deviation = 1.4826 * statistics.median(abs(each - middle) for each in before)  # of a normal distribution
-        height = (loss - middle) / max(deviation, SPIKE_FLOOR * abs(middle), 1e-12)
-        return height if height > SPIKE_HEIGHT else None
+        floor = GRADIENT_FLOOR if self._logarithm else SPIKE_FLOOR * abs(middle)
+        height = (scaled - middle) / max(deviation, floor, 1e-12)
+        return height if height > self._limit else None
 
 
 class RateWatch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import math
 import sys
@@ -25,11 +26,12 @@ from zhen.model.transformer import Transformer
 from zhen.train import groups
 from zhen.train.batch import Batch
 from zhen.train.events import Events
-from zhen.train.health import RateWatch, SpikeWatch
+from zhen.train.health import Guard, RateWatch, Spike
 from zhen.train.heldout import HeldOut
 from zhen.train.loop import Update
 from zhen.train.monitor import READING_SECONDS, SPARE_BYTES, HangWatch, read_machine
 from zhen.train.optimizer import Optimizer, trained
+from zhen.train.rewind import Rewound
 from zhen.train.samples import sample_steps
 from zhen.train.settings import LoopSettings
 from zhen.train.steps import Steps
@@ -57,17 +59,20 @@ class Journal:
         optimizer: Optimizer,
         steps: Steps,
         *,
+        guard: Guard,
         held_out: HeldOut | None,
         sample: Callable[[int], list[dict[str, Any]]],
         flops_per_token: float,
         peak_flops: float,
     ) -> None:
-        """`sample` gives the rows of a step; `flops_per_token` counts forward and backward pass."""
+        """`guard` judges the updates; `sample` gives the rows of a step; `flops_per_token` counts forward and backward
+        pass."""
         self._context = context
         self._settings = settings
         self._model = model
         self._optimizer = optimizer
         self._steps = steps
+        self._guard = guard
         self._held_out = held_out
         self._sample = sample
         self._flops_per_token = flops_per_token
@@ -77,11 +82,10 @@ class Journal:
         self._bits: dict[str, float] = {}
         self._recent: deque[Update] = deque(maxlen=_SHOWN)
         self._rate = RateWatch()
-        self._spikes = SpikeWatch()
         self._dtype = getattr(torch, settings.dtype)
         self._device = next(model.parameters()).device
         self._events = Events(context)
-        self._hang = HangWatch(lambda step, seconds: self._events.tell("hang", step, seconds=round(seconds)))
+        self._hang = HangWatch(self._tell_hang)
         self._read_at = -math.inf
         self._saved_bytes = 0
         self._disk_low = False
@@ -90,10 +94,7 @@ class Journal:
 
     def begin(self, step: int, state: Mapping[str, Any] | None) -> None:
         """Start at `step`: with the `state` of the training checkpoint read there, or anew with None."""
-        path = self._context.folder / METRICS
-        self._metrics = MetricsFile(path, metrics_length(path, step) if state else 0)
-        self._board = SummaryWriter(str(self._context.folder / TENSORBOARD), purge_step=step + 1 if state else 0)
-        self._step = step
+        self._open(step, state)
         self._row(
             step,
             "start",
@@ -109,10 +110,35 @@ class Journal:
         if state is None:
             self._measure_and_save(step)
         else:
-            self._samples, self._bits = list(state["samples"]), dict(state["held_out"])
-            self._write_samples()
+            self._restore(state)
         self._hang.start()
         self._show(step)
+
+    def rewind(self, made: Rewound, step: int, state: Mapping[str, Any]) -> None:
+        """Go on from `step`, with the `state` of its training checkpoint: what was written of later ones is cut off."""
+        first, behind = made.left_out
+        self._context.event("rewind", step=made.update, back_to=step, left_out=[first, behind])
+        self._events.publish()
+        self._context.line.note(
+            f"step {made.update:,}: what stands out from here on does not pass; back to step {step:,}, and batches "
+            f"{first:,} to {behind - 1:,} are left out"
+        )
+        self._close()
+        self._recent.clear()
+        self._open(step, state)
+        self._restore(state)
+        self._show(step)
+
+    def _open(self, step: int, state: Mapping[str, Any] | None) -> None:
+        path = self._context.folder / METRICS
+        self._metrics = MetricsFile(path, metrics_length(path, step) if state else 0)
+        self._board = SummaryWriter(str(self._context.folder / TENSORBOARD), purge_step=step + 1 if state else 0)
+        self._step = step
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self._samples, self._bits = list(state["samples"]), dict(state["held_out"])
+        self._guard.load(state["health"])
+        self._write_samples()
 
     def before(self, step: int, batch: Batch) -> None:
         """Look at the gradient of update `step` and at what the model makes of the batch, where it is due."""
@@ -126,6 +152,8 @@ class Journal:
     def after(self, update: Update) -> None:
         """Take note of an update; measure, sample, save and stop where it is due."""
         self._step = update.step
+        if update.spike is not None:
+            self._note_spike(update, update.spike)
         if update.skipped:
             self._note_skip(update)
         else:
@@ -143,6 +171,11 @@ class Journal:
             self._steps.wait()
             self._context.stop_here()
 
+    def mismatch(self, update: int, which: str, where: str) -> None:
+        """An update that was computed several times came to different bits (`replay.py`)."""
+        self._context.event("mismatch", step=update, error=which, host=where)
+        self._context.line.note(f"step {update:,}: computed twice with different results, {which} error on {where}")
+
     def end(self) -> None:
         """Wait for the last training checkpoint, tell how it ended, close the files. To be called in a `finally`."""
         error = sys.exception()
@@ -155,10 +188,21 @@ class Journal:
             self._hang.end()
             self._events.publish()
             self._tell_end(error)
-            for closing in (self._events.close, self._metrics.close, self._board.close):
-                closing()
+            self._events.close()
+            self._close()
             if self._tracker is not None:
                 self._tracker.finish()
+
+    def _close(self) -> None:
+        """Close what `_open` opened."""
+        self._metrics.close()
+        self._board.close()
+
+    def _tell_hang(self, step: int, seconds: float) -> None:
+        """In an event, and with where each thread stands on standard error."""
+        self._events.tell("hang", step, seconds=round(seconds))
+        if sys.__stderr__ is not None:
+            faulthandler.dump_traceback(sys.__stderr__)
 
     def _tell_end(self, error: BaseException | None) -> None:
         if error is None:
@@ -186,14 +230,18 @@ class Journal:
         self._row(update.step, "train", tokens=tokens, seconds=round(update.seconds, 6), **numbers)
         self._scalars(update.step, {f"train/{name}": value for name, value in numbers.items()})
 
-        if height := self._spikes.height(update.loss):
-            self._context.event("spike", step=update.step, loss=round(update.loss, 4), deviations=round(height, 1))
-            self._context.line.note(f"step {update.step:,}: the loss of {update.loss:.3f} stands out")
+    def _note_spike(self, update: Update, spike: Spike) -> None:
+        found = {"what": spike.what, "value": round(spike.value, 4), "deviations": round(spike.deviations, 1)}
+        self._context.event("spike", step=update.step, **found)
+        self._context.line.note(f"step {update.step:,}: the {spike.what} of {spike.value:.3f} stands out")
 
     def _note_skip(self, update: Update) -> None:
-        found = {"loss": str(update.loss), "gradient_norm": str(update.gradient_norm)}
-        self._context.event("skipped", step=update.step, **found)
-        self._context.line.note(f"step {update.step:,}: skipped, the loss is {update.loss}; the weights are as before")
+        found = {"loss": update.loss, "gradient_norm": update.gradient_norm}
+        self._row(update.step, "skipped", **{name: v if math.isfinite(v) else None for name, v in found.items()})
+        self._context.event("skipped", step=update.step, **{name: str(value) for name, value in found.items()})
+        self._context.line.note(
+            f"step {update.step:,}: skipped, the loss is {update.loss:.4g}; the weights are as before"
+        )
 
     def _row(self, step: int, kind: str, **values: Any) -> None:
         """A row of the metrics file; `time` is the clock's, in seconds of the Unix epoch."""
@@ -223,7 +271,8 @@ class Journal:
         self._board.flush()
         tensors: dict[str, Tensor] = {MODEL + name: value for name, value in trained(self._model).items()}
         tensors |= {OPTIMIZER + name: value for name, value in self._optimizer.tensors().items()}
-        self._steps.save(step, tensors, {"step": step, "samples": self._samples, "held_out": self._bits})
+        state = {"step": step, "samples": self._samples, "held_out": self._bits, "health": self._guard.state()}
+        self._steps.save(step, tensors, state)
         self._events.tell("checkpoint", step)
         self._saved_bytes = sum(tensor.nbytes for tensor in tensors.values())
 

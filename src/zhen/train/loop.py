@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import torch
@@ -12,10 +13,11 @@ from torch import Tensor, nn
 
 from zhen.train.batch import Batch
 from zhen.train.cut import local
-from zhen.train.health import Skips
+from zhen.train.health import Guard, Spike
 from zhen.train.kernel import precision
 from zhen.train.optimizer import Optimizer
 from zhen.train.parallel import ONE, Layout, reshard
+from zhen.train.replay import Replay
 from zhen.train.settings import Health
 
 _IGNORED = -100
@@ -46,7 +48,9 @@ class Update(NamedTuple):
     learning_rate: float
     seconds: float
     skipped: bool = False
-    """Whether the weights stayed as they were, since loss or gradient are no numbers."""
+    """Whether the weights stayed as they were, since loss or gradient are no numbers, or stand out."""
+    spike: Spike | None = None
+    """What stands out."""
 
 
 class Watcher(Protocol):
@@ -72,32 +76,34 @@ def train(
     dtype: torch.dtype,
     loss: Loss | None = None,
     layout: Layout = ONE,
-    health: Health = Health(),  # noqa: B008
+    guard: Guard | None = None,
+    replay: Replay | None = None,
 ) -> None:
     """Update the model once for each of `steps` (numbers from 0).
 
     `batches` and `learning_rate` are functions of the step's number, so that nothing else must be remembered. Without
     `loss` it is cross-entropy over the targets that count, documents in a row seeing those before them.
-    Raises Diverged before the update where loss or gradient are not finite, unless `health` has these skipped. Both are
-    the same on all processes, so all do the same.
+    `guard` judges each update before it is made, so Diverged and Rewind find the weights as they were; `replay` has
+    some computed twice.
     """
     model.train()
-    skips = Skips(health)
+    guard = guard or Guard(Health())
     for step in steps:
         begun = time.perf_counter()
         rate = learning_rate(step)
         batch = batches(step)
-        mean, tokens = accumulate(model, batch, micro_batch=micro_batch, dtype=dtype, loss=loss, layout=layout)
+        compute = partial(accumulate, model, batch, micro_batch=micro_batch, dtype=dtype, loss=loss, layout=layout)
+        mean, tokens = replay.checked(step + 1, compute) if replay else compute()
         watcher.before(step + 1, batch)
         reshard(model)
         norm = clip_gradient(optimizer, gradient_clip, layout)
         loss_value, norm_value = torch.stack([mean, norm]).tolist()
-        skipped = skips.due(step + 1, loss_value, norm_value)
-        if skipped:
+        verdict = guard.judge(step + 1, loss_value, norm_value)
+        if verdict.skip:
             optimizer.forget()
         else:
             optimizer.step(rate)
-        watcher.after(Update(step + 1, tokens, loss_value, norm_value, rate, time.perf_counter() - begun, skipped))
+        watcher.after(Update(step + 1, tokens, loss_value, norm_value, rate, time.perf_counter() - begun, *verdict))
 
 
 def accumulate(

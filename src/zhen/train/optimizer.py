@@ -106,6 +106,8 @@ class Optimizer:
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over a state that `tensors` gave. Raises ZhenError for a tensor of no parameter."""
+        for each in self._parts:
+            each.state.clear()
         by_name = {name: parameter for parameter, name in self._names.items()}
         owner = {p: part for part in self._parts for group in part.param_groups for p in group["params"]}
         for name in tensors:

@@ -155,7 +155,10 @@ class Order:
         self.total = sum(quota.actual for quota in quotas)
 
     def sequences(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Source number and sequence number within it, of the run's sequences `start` … `stop`-1. int64[n] each."""
+        """Source number and sequence number within it, of the run's sequences `start` … `stop`-1. int64[n] each.
+
+        Behind the last of the run its turns come again, each source going on where it was.
+        """
         turns = list(islice(self._turns(start), stop - start))
         sources = np.array([source for source, _ in turns], dtype=np.int64)
         uses = np.array([use for _, use in turns], dtype=np.uint64)
@@ -171,7 +174,15 @@ class Order:
         return sources, numbers
 
     def _turns(self, start: int) -> Iterator[tuple[int, int]]:
-        """From the run's sequence `start` on: whose turn it is, and how often that source had one before.
+        """From sequence `start` on, without end: whose turn it is, and how often that source had one before."""
+        lap, start = divmod(start, self.total)
+        while True:
+            for source, use in self._lap(start):
+                yield source, lap * self.quotas[source].actual + use
+            lap, start = lap + 1, 0
+
+    def _lap(self, start: int) -> Iterator[tuple[int, int]]:
+        """The same of the run's own sequences.
 
         Turn j of a source with quota q is due at (2j+1)/(2q) of the run, so every window holds each source's
         share to within a turn or two. Times are whole numbers of 2^-64, so the order is exact; ties go to the

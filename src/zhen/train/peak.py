@@ -35,14 +35,15 @@ def _peak_of(dtype: torch.dtype, device: torch.device, seconds: float) -> float:
         out = torch.empty(rows, columns, dtype=dtype, device=device)
         torch.mm(left, right.T, out=out)
         for _ in range(_REPEATS):
-            _finish(device)
+            finish(device)
             begun = time.perf_counter()
             torch.mm(left, right.T, out=out)
-            _finish(device)
+            finish(device)
             best = max(best, work / (time.perf_counter() - begun))
     return best
 
 
-def _finish(device: torch.device) -> None:
+def finish(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -27,6 +27,9 @@ LONG = datetime.timedelta(days=30)
 GRACE = datetime.timedelta(seconds=3)
 """How long one whose partner went away waits for the reason."""
 
+BEGINNINGS = 3
+"""How often torchrun may have a training begin at the same step."""
+
 _ERROR = "error"
 
 
@@ -74,6 +77,17 @@ class Ranks:
             return [value]
         own = json.dumps(value).encode()
         return [json.loads(_passed(own if at == self.rank else b"", self._aside, at)) for at in range(self.size)]
+
+    def begun(self, place: str) -> None:
+        """A training begins at `place`. Raises ZhenError on process 0 where torchrun had it begin there too often."""
+        if self.size > 1 and self.rank == 0:
+            times = _store().add(f"zhen/begun/{place}", 1)
+            if times > BEGINNINGS:
+                raise ZhenError(
+                    f"was begun {times} times without coming to another training checkpoint",
+                    place=place,
+                    hint="what failed is told above, and will fail again; torchrun --max-restarts does not help",
+                )
 
     def task(self, value: Mapping[str, Any] | None = None) -> Any:
         """The next stage to take: given by process 0, awaited by the others; empty at the end.

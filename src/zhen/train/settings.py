@@ -42,14 +42,51 @@ class Parallel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What becomes of an update that went wrong."""
+    """What becomes of an update that went wrong, or whose loss or gradient stands out. All processes do the same."""
+
+    NO_RESULTS: ClassVar[tuple[str, ...]] = ("replay_every",)
 
     non_finite: Literal["stop", "skip"] = "stop"
     """A loss or gradient that is no finite number: end the run, or leave the weights as they are and go on with the
-    next batch, on all processes alike."""
+    next batch."""
 
     skips_in_a_row: Count = 8
-    """So many such updates one behind the other end the run in any case."""
+    """So many such updates one behind the other end the run in any case. Of updates that stand out no more than so many
+    are left out in a row: what the next batches show as well is not the batch's fault."""
+
+    spike: Literal["note", "skip", "rewind"] = "note"
+    """A loss or a gradient norm that stands out from those before: say so; leave that update out, too; or go back to
+    before it and leave out a range of batches (Chowdhery et al. 2022, PaLM, section 5.1)."""
+
+    spike_deviations: Positive = 6.0
+    """Standard deviations above the median of the last 128 updates from which on it stands out (OLMo's rule of six;
+    here by the median deviation, which spikes don't move; the gradient norm by its logarithm)."""
+
+    rewind_after: Count = 4
+    """So many updates in a row that stand out make a rewind (Composer's `patience` of 4): one bad batch does not."""
+
+    rewind_steps: Count = 100
+    """Steps before the first of these that are undone (PaLM: roughly 100)."""
+
+    rewind_batches: Count = 300
+    """Batches that are left out from there on, so that those before and during the spike are not seen again (PaLM:
+    roughly 200 to 500). Steps stay as many: what follows moves up."""
+
+    rewinds: Count = 3
+    """Most of them in a run; after that a spike is noted only."""
+
+    replay_every: Annotated[int, msgspec.Meta(ge=0)] = 1000
+    """Updates between two whose loss and gradient are computed twice and have to have the same bits; 0: none is.
+    One in a thousand costs a thousandth of the time. An error that stays ends the run."""
+
+    def problems(self) -> Iterator[tuple[str, str, str]]:
+        """Combinations that can't be: (field, found, expected)."""
+        least = self.rewind_steps + self.rewind_after
+        if self.spike == "rewind" and self.rewind_batches < least:
+            found = (
+                f"{self.rewind_batches:,} with rewind_steps {self.rewind_steps:,}, rewind_after {self.rewind_after:,}"
+            )
+            yield "rewind_batches", found, f"at least {least:,}, so that the batches of the spike are left out, too"
 
 
 class LoopSettings(Protocol):
@@ -199,7 +236,7 @@ class ShardTraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     (`micro_batch` sequences at a time, their gradients added in one order, one thread a process)."""
 
     health: Health = Health()
-    """What becomes of an update that went wrong."""
+    """What becomes of an update that went wrong, or stands out."""
 
     parallel: Parallel = Parallel()
     """How several processes share the work."""
@@ -263,6 +300,8 @@ class ShardTraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         for step in self.keep_steps:
             if step > self.steps:
                 yield "keep_steps", f"step {step:,}", f"steps from 0 to {self.steps:,}, the last of the run"
+        for field, found, expected in self.health.problems():
+            yield f"health.{field}", found, expected
 
 
 class PretrainSettings(ShardTraining, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -159,9 +159,12 @@ class Steps:
         recipe: str,
         scheduled: Callable[[int], bool],
         keep: Collection[int],
+        reach: int = 0,
         ranks: Ranks = ALONE,
     ) -> None:
         """`recipe` marks whose they are; `scheduled` tells which steps the recipe saves; `keep` is never deleted.
+
+        From each on that is kept as the newest, one can go back by `reach` steps and need no older ones than are kept.
 
         With several processes, all call each method; process 0 alone makes and removes folders.
         """
@@ -170,6 +173,7 @@ class Steps:
         self._recipe = recipe
         self._scheduled = scheduled
         self._keep = {0, *keep}
+        self._reach = reach
         self._buffers: dict[str, Tensor] = {}
         self._boxes: dict[str, Box] = {}
         self._writer: threading.Thread | None = None
@@ -207,6 +211,16 @@ class Steps:
             self._retain()
             return folder.name
         return None
+
+    def remove(self, unwanted: Callable[[int, Mapping[str, Any]], bool]) -> None:
+        """Delete those for whose step and state `unwanted` says so. Process 0 alone calls."""
+        for folder in self._folders():
+            try:
+                state = msgspec.json.decode((folder / STATE).read_bytes())
+            except (OSError, msgspec.DecodeError):
+                continue  # damaged: it is told where it would be gone on from
+            if unwanted(int(folder.name[5:]), state):
+                _remove(folder)
 
     def save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Take a private copy of `tensors` and write it, with `state` (JSON values), while the run goes on.
@@ -300,10 +314,13 @@ class Steps:
         return {"file": path.name, "bytes": digest.bytes, "sha256": digest.sha256, "pieces": pieces}
 
     def _retain(self) -> None:
-        """Delete all but `keep`, the newest two that the recipe saves, and the newest (made by a stop)."""
+        """Delete all but `keep`, the newest two that the recipe saves, the newest (made by a stop), those in reach."""
         steps = {int(path.name[5:]): path for path in self._folders()}
         scheduled = [step for step in steps if self._scheduled(step)]
         kept = self._keep | set(scheduled[-_NEWEST:]) | set(list(steps)[-1:])
+        if self._reach:
+            far = max([step for step in scheduled if step <= scheduled[-1] - self._reach], default=0)
+            kept |= {step for step in scheduled if step >= far}
         for step, path in steps.items():
             if step not in kept:
                 _remove(path)

@@ -20,7 +20,7 @@ from zhen.model.transformer import Transformer
 from zhen.tokenizer.load import Tokenizer, load_tokenizer
 from zhen.train.batch import Batch
 from zhen.train.figures import last_word, run_figures
-from zhen.train.health import Watchdog
+from zhen.train.health import Guard, Watchdog
 from zhen.train.heldout import HeldOut, choose_documents, open_held_out
 from zhen.train.journal import MODEL, OPTIMIZER, TENSORBOARD, Journal, saves
 from zhen.train.loop import train
@@ -28,8 +28,10 @@ from zhen.train.optimizer import Optimizer, load_trained
 from zhen.train.order import Order, plan_quotas
 from zhen.train.packing import HELD_OUT, Stream, open_sources, packed_batch
 from zhen.train.parallel import Layout, gathered
-from zhen.train.peak import matmul_peak
+from zhen.train.preflight import preflight
 from zhen.train.ranks import ALONE, Ranks
+from zhen.train.replay import Replay
+from zhen.train.rewind import REWINDS, Rewinds, Rewound
 from zhen.train.samples import choose_prompts, take_samples
 from zhen.train.schedule import learning_rate
 from zhen.train.settings import ShardTraining
@@ -98,30 +100,27 @@ def train_on_shards(
     model = model.to(layout.device)
     layout.shard(model)
     optimizer = Optimizer(model, settings)
-    sections = result_sections(context.sections)
-    steps = Steps(
-        (context.leader or context.folder) / STEPS,
-        recipe=key_of({"sections": sections, "tokenizer": tokenizer.sha256, "order": order.summary()}),
-        scheduled=lambda step: saves(settings, step),
-        keep=settings.keep_steps,
-        ranks=ranks,
-    )
+    steps, guard = _steps(context, settings, material, ranks), Guard(settings.health)
+    rewinds = Rewinds(steps, settings.health, guard, ranks)
     saved = go_on(context, steps, model, optimizer)
     if saved is None:
         _save_for_people(context, settings, model, FIRST, tokenizer, length)
     first = saved.step if saved else 0
-    peak = ranks.total([matmul_peak(layout.device)])[0]
-    journal = _journal(context, settings, model, optimizer, steps, tokenizer, peak)
+    ranks.begun(f"{context.folder.name}, step {first:,}")
+    hosts = preflight(context, settings, model.config, layout)
+    peak = sum(host.matmul for host in hosts)
+    journal = _journal(context, settings, model, optimizer, steps, guard, tokenizer, peak)
     journal.begin(first, saved.state if saved else None)
+    replay = Replay(settings.health.replay_every, model, layout, [host.name for host in hosts], journal.mismatch)
 
     dog = Watchdog(2 * settings.parallel.timeout if ranks.size > 1 else None)
 
     def batch(step: int) -> Batch:
         dog.beat()
-        start = step * settings.sequences_per_step
+        start = rewinds.batch(step) * settings.sequences_per_step
         return packed_batch(sources, order, start, start + settings.sequences_per_step, tokenizer.end_of_text)
 
-    try:
+    def updates(first: int) -> None:
         train(
             model,
             optimizer,
@@ -133,22 +132,52 @@ def train_on_shards(
             gradient_clip=settings.gradient_clip,
             dtype=getattr(torch, settings.dtype),
             layout=layout,
-            health=settings.health,
+            guard=guard,
+            replay=replay,
         )
+
+    def back(made: Rewound) -> int:
+        return _go_back(made, context, steps, model, optimizer, journal)
+
+    try:
+        rewinds.through(updates, back, first)
     finally:
         dog.end()
         journal.end()
     _save_for_people(context, settings, model, LAST, tokenizer, length)
-    if context.leader is not None:
-        return {}
+    return {} if context.leader is not None else _made(context, settings, model, steps)
+
+
+def _made(context: Context, settings: ShardTraining, model: Transformer, steps: Steps) -> Figures:
+    """Declare what was made, and say what it is."""
     declare(context, steps, (FIRST, LAST))
     figures = run_figures(context.folder / METRICS, settings, model.config)
     context.summary = last_word(figures)
     return figures
 
 
+def _steps(context: Context, settings: ShardTraining, material: Material, ranks: Ranks) -> Steps:
+    marks = {"tokenizer": material.tokenizer.sha256, "order": material.order.summary()}
+    return Steps(
+        (context.leader or context.folder) / STEPS,
+        recipe=key_of({"sections": result_sections(context.sections), **marks}),
+        scheduled=lambda step: saves(settings, step),
+        keep=settings.keep_steps,
+        reach=settings.health.rewind_steps if settings.health.spike == "rewind" else 0,
+        ranks=ranks,
+    )
+
+
 def go_on(context: Context, steps: Steps, model: Transformer, optimizer: Optimizer) -> Saved | None:
-    """Load the newest whole training checkpoint into model and optimizer; says which ones are damaged."""
+    """Load the newest whole training checkpoint into model and optimizer; says so, and which ones are damaged."""
+    saved = load_newest(context, steps, model, optimizer)
+    if saved is not None:
+        context.event("resumed", step=saved.step)
+    return saved
+
+
+def load_newest(context: Context, steps: Steps, model: Transformer, optimizer: Optimizer) -> Saved | None:
+    """The same without a word where it is whole."""
 
     def damaged(folder: Path, error: ZhenError) -> None:
         context.event("checkpoint-damaged", checkpoint=folder.name, found=error.found)
@@ -158,8 +187,19 @@ def go_on(context: Context, steps: Steps, model: Transformer, optimizer: Optimiz
     if saved is not None:
         load_trained(model, saved.tensors.below(MODEL))
         optimizer.load(saved.tensors.below(OPTIMIZER))
-        context.event("resumed", step=saved.step)
     return saved
+
+
+def _go_back(
+    made: Rewound, context: Context, steps: Steps, model: Transformer, optimizer: Optimizer, journal: Journal
+) -> int:
+    """Be where the newest training checkpoint is that was not undone; returns its step."""
+    optimizer.forget()
+    found = load_newest(context, steps, model, optimizer)
+    if found is None:
+        raise ZhenError("no training checkpoint is whole", file=steps.folder, hint="the same command begins anew")
+    journal.rewind(made, found.step, found.state)
+    return found.step
 
 
 def _journal(
@@ -168,6 +208,7 @@ def _journal(
     model: Transformer,
     optimizer: Optimizer,
     steps: Steps,
+    guard: Guard,
     tokenizer: Tokenizer,
     peak: float,
 ) -> Journal:
@@ -185,6 +226,7 @@ def _journal(
         model,
         optimizer,
         steps,
+        guard=guard,
         held_out=held_out if documents else None,
         sample=lambda step: take_samples(model, tokenizer, prompts, step),
         flops_per_token=flops_per_token(model.config, settings.sequence_length),
@@ -226,6 +268,8 @@ def declare(context: Context, steps: Steps, folders: Iterable[str]) -> None:
         for path in sorted((context.folder / name).glob("*")):
             if f"{name}/{path.name}" not in known:
                 context.output(path, "result")
+    if (context.folder / STEPS / REWINDS).exists():
+        context.output(f"{STEPS}/{REWINDS}", "result")
     context.output(METRICS, "log")
     context.output(EVENTS, "log")
     for path in sorted((context.folder / TENSORBOARD).glob("*")):

@@ -22,12 +22,14 @@ from zhen.model.transformer import Transformer
 from zhen.tokenizer.chat import CHATML, TURN_END, TURN_START
 from zhen.tokenizer.load import Tokenizer, load_tokenizer
 from zhen.train.batch import Batch
+from zhen.train.health import Guard
 from zhen.train.journal import Journal
 from zhen.train.kernel import same_bits
 from zhen.train.loop import Loss, train
 from zhen.train.optimizer import Optimizer
 from zhen.train.peak import matmul_peak
 from zhen.train.schedule import learning_rate
+from zhen.train.settings import Health
 from zhen.train.stage import pretrain_inputs
 from zhen.train.steps import Steps
 from zhen.train.training import LAST, STEPS, declare, go_on, publish
@@ -107,12 +109,14 @@ def _tune(context: Context, settings: TuneSettings) -> Figures:
         loss = Preferences(settings.beta)
     saved = go_on(context, steps, model, optimizer)
     first = saved.step if saved else 0
+    guard = Guard(Health())
     journal = Journal(
         context,
         settings,
         model,
         optimizer,
         steps,
+        guard=guard,
         held_out=None,
         sample=lambda step: _samples(model, data.dialogues, chat, step),
         flops_per_token=flops_per_token(model.config, settings.sequence_length),
@@ -132,6 +136,7 @@ def _tune(context: Context, settings: TuneSettings) -> Figures:
             gradient_clip=settings.gradient_clip,
             dtype=getattr(torch, settings.dtype),
             loss=loss,
+            guard=guard,
         )
     finally:
         journal.end()

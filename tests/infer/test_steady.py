@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 import torch
+import torch.nn.functional as F
 
 from zhen.infer.steady import steady_rows
 from zhen.model.config import PRESETS
-from zhen.model.transformer import Transformer, initialise
+from zhen.model.transformer import Product, Transformer, initialise
 
 
 @pytest.fixture(params=[1, 2])
@@ -40,4 +41,29 @@ def test_from_the_steady_number_on_a_row_has_the_same_bits_in_any_company(dtype:
             x = torch.randn(80, 1536, generator=generator).to(dtype)
             whole = down(x)
             for count in (least, least + 1, 16, 31, 64):
+                assert torch.equal(down(x[:count]), whole[:count])
+
+
+@pytest.mark.parametrize("beyond", [0, 5, 40])
+def test_a_product_that_adds_many_rows_otherwise_is_cut(monkeypatch: pytest.MonkeyPatch, beyond: int) -> None:
+    plain = Product._whole
+
+    def otherwise(self: Product, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[-2] <= beyond:
+            return plain(self, x)
+        weight, half = self.dense(), x.shape[-1] // 2 + 3 * x.shape[-2]
+        return F.linear(x[..., :half], weight[:, :half]) + F.linear(x[..., half:], weight[:, half:])
+
+    monkeypatch.setattr(Product, "_whole", otherwise)
+    config = msgspec.structs.replace(PRESETS["micro"], hidden_size=64, intermediate_size=1024, vocab_size=300)
+    model = Transformer(config)
+    initialise(model, 1)
+    model.join()
+    least = steady_rows(model, 100)
+    generator = torch.Generator().manual_seed(5)
+    for down in (layer.mlp.down_proj for layer in model.model.layers):
+        x = torch.randn(100, 1024, generator=generator)
+        whole = down(x)
+        for count in (least, 7, 33, 65, 99):
+            if count >= least:
                 assert torch.equal(down(x[:count]), whole[:count])

@@ -129,7 +129,7 @@ def recomputing(config: ModelConfig, recompute: str) -> Transformer:
 
 
 def expected(config: ModelConfig, layout: Layout, length: int, parts: int) -> float:
-    kept = size.kept_bytes_on_cpu(config, length, attends_in_float32(torch.device("cpu"), length))
+    kept = size.kept_bytes_on_cpu(config, length, attends_in_float32(torch.device("cpu"), length, True))
     return memory(config, layout, length, parts > 1, kept).total
 
 

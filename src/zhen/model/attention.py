@@ -19,14 +19,15 @@ SHORT = 256
 """Sequences up to this length are attended to in float32 where bfloat16 would be slower."""
 
 
-def attends_in_float32(device: torch.device, count: int) -> bool:
+def attends_in_float32(device: torch.device, count: int, trains: bool) -> bool:
     """Whether attention of `count` new tokens runs in float32 although keys and values are narrower.
 
-    On CPUs without AMX, PyTorch's bfloat16 kernel has a backward that is three times slower at 128 tokens (14 ms
-    against 5 for 16 × 4 heads of 32, AVX-512 with bf16), and with one new token before 300 old ones a forward that is
-    eight times slower (184 µs against 24, 8 heads of 64); from 512 on the two are equal.
+    PyTorch's bfloat16 kernel for CPUs has a backward that is slow on short sequences: 28 ms against 7 for 16 × 4 heads
+    of 32 over 128 tokens, 26 against 21 for 4 × 8 heads of 64 over 256 (AMX; without it 14 against 5 for the former);
+    from 512 on the two are equal. Without AMX, its forward of one new token before 300 old ones is eight times slower
+    too (184 µs against 24, 8 heads of 64).
     """
-    return device.type == "cpu" and count <= SHORT and not _has_amx()
+    return device.type == "cpu" and count <= SHORT and (trains or not _has_amx())
 
 
 @functools.cache
@@ -46,7 +47,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -
     `mask`: [T, S] or [B, 1, T, S]: where a token looks (bool), or what is added to its scores.
     `causal`, without a mask: T = S, each at those before it.
     """
-    if attends_in_float32(v.device, q.shape[2]):
+    if attends_in_float32(v.device, q.shape[2], q.requires_grad):
         v = v.float()
     with _no_autocast(v.device.type):
         return F.scaled_dot_product_attention(
@@ -59,7 +60,7 @@ def attend_one(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
     The query heads of a key head are computed as if they were so many tokens: keys and values are read once.
     """
-    if attends_in_float32(v.device, 1):
+    if attends_in_float32(v.device, 1, False):
         return F.scaled_dot_product_attention(q, k.float(), v.float())
     return F.scaled_dot_product_attention(q.to(v.dtype), k, v)
 

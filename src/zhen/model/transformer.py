@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -52,6 +52,9 @@ class Product:
     _LAID_OUT_FOR = 64
     """Rows that the layout is best for. For 1 row it is no worse, and its sums keep their order from 2 rows on."""
 
+    rows: int | None = None
+    """Rows that are computed at a time, where the bits of one depend on the number of more; None: all."""
+
     def __init__(self, parts: Sequence[Linear]) -> None:
         weight = torch.cat([part.weight.detach() for part in parts]) if len(parts) > 1 else parts[0].weight.detach()
         self.shape = weight.shape
@@ -69,10 +72,21 @@ class Product:
 
     def __call__(self, x: Tensor) -> Tensor:
         """[..., inputs] -> [..., outputs of all]."""
+        return by_rows(self._whole, x, self.rows)
+
+    def _whole(self, x: Tensor) -> Tensor:
         if not self._laid_out:
             return F.linear(x, self._weight)
         out: Tensor = self._compute(x, self._weight, None, "none", [], "")
         return out
+
+
+def by_rows(product: Callable[[Tensor], Tensor], x: Tensor, rows: int | None) -> Tensor:
+    """`product` of x [..., N, inputs] by at most `rows` of the N at a time, in parts as even as can be."""
+    count = x.shape[-2]
+    if rows is None or count <= rows:
+        return product(x)
+    return torch.cat([product(part) for part in x.tensor_split(-(-count // rows), dim=-2)], dim=-2)
 
 
 def _onednn_computes(weight: Tensor) -> bool:
@@ -215,6 +229,9 @@ class Decoder(nn.Module):
 class TiedHead:
     """The embedding matrix used as head. Not a module: a tied head has no tensor of its own."""
 
+    rows: int | None = None
+    """As `Product.rows`."""
+
     def __init__(self, embedding: Embedding) -> None:
         self._embedding = embedding
 
@@ -225,7 +242,7 @@ class TiedHead:
 
     def __call__(self, x: Tensor) -> Tensor:
         """[..., hidden] -> [..., vocab]."""
-        return F.linear(x, self.weight)
+        return by_rows(lambda part: F.linear(part, self.weight), x, self.rows)
 
 
 class Transformer(nn.Module):

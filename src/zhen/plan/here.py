@@ -50,7 +50,7 @@ def this_machine(config: ModelConfig, layout: Layout, sequence_length: int) -> D
     attended = 4 * tokens * sequence_length * heads / 2 * (1 + ATTENTION_BACKWARD)
     # what moving the operands would take is counted beside the operations, never as more than half of all
     alone = max(products / 2, products - moved / bandwidth)
-    kept = size.kept_bytes_on_cpu(config, sequence_length, attends_in_float32(device, sequence_length))
+    kept = size.kept_bytes_on_cpu(config, sequence_length, attends_in_float32(device, sequence_length, True))
     return Device(
         name="here",
         generation=device.type,

@@ -38,7 +38,7 @@ class SharedSequences:
 
     def whole(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """k and v [B, K, T, D] of this process -> those of the whole sequences, [B, K, C · T, D]; in one dtype."""
-        dtype = torch.float32 if attends_in_float32(v.device, k.shape[2] // 2) else v.dtype
+        dtype = torch.float32 if attends_in_float32(v.device, k.shape[2] // 2, k.requires_grad) else v.dtype
         both = torch.stack((k.to(dtype), v.to(dtype)))
         found: Tensor = _Gather.apply(both, self.group)  # type: ignore[no-untyped-call]  # [C, 2, B, K, T, D]
         chunks = [half for its in found for half in its.chunk(2, 3)]

@@ -22,7 +22,8 @@ from zhen.sampleweb.settings import SamplewebSettings
 from zhen.sections import AblateSettings, ModelSettings, PlanSettings, RunSettings
 from zhen.shards.settings import ShardsSettings
 from zhen.tokenizer.settings import TokenizerSettings
-from zhen.train.settings import PretrainSettings
+from zhen.train.extended import extend_problems
+from zhen.train.settings import ExtendSettings, PretrainSettings
 from zhen.tune.settings import SAMPLEWEB as DIALOGUES
 from zhen.tune.settings import TuneSettings
 
@@ -37,6 +38,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     shards: ShardsSettings = ShardsSettings()
     model: ModelSettings = ModelSettings()
     pretrain: PretrainSettings | None = None
+    extend: ExtendSettings | None = None
     tune: TuneSettings | None = None
     quantize: QuantizeSettings | None = None
     evaluate: EvaluateSettings = EvaluateSettings()
@@ -153,9 +155,10 @@ def _bring_data(values: dict[str, Any], folders: Sequence[str], given_by: dict[K
     names: list[str] = []
     for folder in folders:
         names.append(_source_name(folder, names))
-    data, pretrain = values.setdefault("data", {}), values.get("pretrain")
-    if isinstance(pretrain, dict):
-        pretrain.pop("mixture", None)
+    data = values.setdefault("data", {})
+    for trained in (values.get("pretrain"), values.get("extend")):
+        if isinstance(trained, dict):
+            trained.pop("mixture", None)
     _without_sampleweb(values)
     if not isinstance(data, dict):
         return  # told as a mistake of the file
@@ -262,7 +265,8 @@ def _model_problems(recipe: Recipe) -> Iterator[Mistake]:
         hint = did_you_mean(settings.preset, PRESETS)
         yield Mistake(("model", "preset"), f'model.preset = "{settings.preset}"', f"one of {', '.join(PRESETS)}", hint)
         return
-    if pretrain is None and settings.init is not None and recipe.tune is not None:
+    if pretrain is None and settings.init is not None and (recipe.tune is not None or recipe.extend is not None):
+        yield from _extend_problems(recipe)
         return
     if pretrain is None:
         found = "no [pretrain]" if settings.init is None else "model.init without [pretrain]"
@@ -296,12 +300,39 @@ def _model_problems(recipe: Recipe) -> Iterator[Mistake]:
         found = f"pretrain.sequence_length = {pretrain.sequence_length}"
         expected = f"at most the model's max_position_embeddings = {config.max_position_embeddings}"
         yield Mistake(("pretrain", "sequence_length"), found, expected)
+        return
+    yield from _extend_problems(recipe)
+
+
+def _extend_problems(recipe: Recipe) -> Iterator[Mistake]:
+    """What can't be of [extend] with the model that [pretrain] makes, or the one in `model.init`."""
+    if recipe.extend is None:
+        return
+    if recipe.pretrain is None and _given(recipe.model):
+        given = ", ".join(_given(recipe.model))
+        yield Mistake(("model",), f"{given} beside init, without [pretrain]", "init alone: [extend] says what changes")
+        return
+    try:
+        config = model_config(recipe)
+    except ZhenError as error:
+        yield Mistake(("model", "init"), error.text(), None, error.hint)
+        return
+    if recipe.pretrain is not None and recipe.model.init is None:  # what its checkpoint claims
+        config = msgspec.structs.replace(config, max_position_embeddings=recipe.pretrain.sequence_length)
+    for field, found, expected, hint in extend_problems(config, recipe.extend):
+        yield Mistake(("extend", *_parts(field)), f"extend.{field} = {found}", expected, hint)
+    if not config.vocab_size and recipe.tokenizer is not None:
+        config = msgspec.structs.replace(config, vocab_size=recipe.tokenizer.vocab_size)
+    for field, found, expected in recipe.extend.parallel.problems(config):
+        yield Mistake(("extend", "parallel", field), f"extend.parallel.{field} = {found}", expected)
 
 
 def _source_problems(recipe: Recipe) -> Iterator[Mistake]:
     if recipe.tune is not None and DIALOGUES in recipe.tune.data and recipe.sampleweb is None:
         yield Mistake(("tune", "data"), f'the dialogues of "{DIALOGUES}"', "a section [sampleweb]")
-    if recipe.pretrain is None and recipe.tune is not None:  # a checkpoint of others is tuned: no text is read
+    if (
+        recipe.pretrain is None and recipe.extend is None and recipe.tune is not None
+    ):  # a checkpoint of others is tuned: no text is read
         if recipe.tune.text_share:
             yield Mistake(
                 ("tune", "text_share"), "text without [pretrain]", "none: no text is known that the model was made of"
@@ -320,9 +351,10 @@ def _source_problems(recipe: Recipe) -> Iterator[Mistake]:
     elif not uses:
         yield Mistake(("sampleweb",), "[sampleweb] that no source reads", 'a source with path = "sampleweb"')
     names = [source.name for source in sources]
-    for name in (recipe.pretrain.mixture if recipe.pretrain else None) or {}:
-        if name not in names:
-            yield Mistake(("pretrain", "mixture", name), f'the mixture\'s "{name}"', f"one of {', '.join(names)}")
+    for section, trained in (("pretrain", recipe.pretrain), ("extend", recipe.extend)):
+        for name in (trained.mixture if trained else None) or {}:
+            if name not in names:
+                yield Mistake((section, "mixture", name), f'the mixture\'s "{name}"', f"one of {', '.join(names)}")
 
 
 def _place(text: str, path: KeyPath, given_by: Mapping[KeyPath, str]) -> str | None:

@@ -46,7 +46,7 @@ from zhen.stages import STAGES
 from zhen.train.bell import Bell
 from zhen.train.tracker import tracker_module
 
-OF_TEXT = ("data.scan", "data.decide", "data.write", "shards", "pretrain", "evaluate")
+OF_TEXT = ("data.scan", "data.decide", "data.write", "shards", "evaluate")
 """The stages that work on documents, or measure with them."""
 
 UNKNOWN = "?"
@@ -76,10 +76,11 @@ class Planned:
 
 
 def stages_of(recipe: Recipe) -> list[Stage]:
-    """The stages that this recipe has, in order; without [pretrain] none of text."""
-    optional = {"sampleweb": recipe.sampleweb, "tune": recipe.tune, "quantize": recipe.quantize}
+    """The stages that this recipe has, in order; without [pretrain] and [extend] none of text."""
+    optional = {name: getattr(recipe, name) for name in ("sampleweb", "pretrain", "extend", "tune", "quantize")}
     stages = [stage for stage in STAGES if optional.get(stage.name, stage) is not None]
-    return stages if recipe.pretrain else [stage for stage in stages if stage.name not in OF_TEXT]
+    learns = recipe.pretrain or recipe.extend
+    return stages if learns else [stage for stage in stages if stage.name not in OF_TEXT]
 
 
 def plan(recipe: Recipe, folder: Path) -> list[Planned]:

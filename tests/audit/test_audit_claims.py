@@ -184,3 +184,32 @@ def test_values_are_written_one_way(value: float | str, form: str, text: str) ->
     assert render(value, form) == text  # type: ignore[arg-type]
     figure = CardFigure(figure="a", value=value, record="r", path="/a", form=form)  # type: ignore[arg-type]
     assert mark(figure) == f"<!--=a-->{text}<!--/-->"
+
+
+@pytest.mark.parametrize(
+    ("shares", "recorded", "verdict"),
+    [
+        ({"en.16": 1.0, "zh.16": 1.0, "en.32": 0.95, "zh.32": 0.96}, 32, "holds"),
+        ({"en.16": 1.0, "zh.16": 1.0, "en.32": 1.0, "zh.32": 0.94}, 16, "fails"),
+        ({"en.16": 1.0, "zh.16": 1.0, "en.32": 1.0, "zh.32": 0.94}, 32, "fails"),
+        ({"en.16": 0.5, "en.32": 1.0}, 0, "fails"),
+        ({"en.16": 1.0, "en.32": 1.0, "en.64": 1.0}, 64, "fails"),
+        ({}, 32, "could not be checked"),
+    ],
+)
+def test_the_length_claimed_is_the_longest_at_which_keys_were_found(
+    bare: Path, shares: dict[str, float], recorded: int, verdict: str
+) -> None:
+    figures = {f"long_context.passkey.{at}.exact": {"value": share} for at, share in shares.items()}
+    figures["long_context.passkey.length"] = {"value": recorded}
+    figures["long_context.passkey.en.32.exact.pretrain"] = {"value": 0.0}
+    figures["long_context.passkey.en.32.choice"] = {"value": 0.0}
+    (bare / "records").mkdir()
+    (bare / "records" / "extend.json").write_text(json.dumps({"sections": {"extend": {"sequence_length": 32}}}))
+    (bare / "records" / "evaluate.json").write_text(json.dumps({"figures": figures}))
+    (finding,) = [finding for finding in audit_checkpoint(bare).findings if finding.id == "claims.length"]
+    assert finding.verdict == verdict
+
+
+def test_a_model_that_was_not_extended_has_no_such_claim(bare: Path) -> None:
+    assert "claims.length" not in {finding.id for finding in audit_checkpoint(bare).findings}

@@ -10,8 +10,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from zhen.evaluate.bits_per_byte import Item, margin, mean_bits_per_byte, xz_bits_per_byte
+from zhen.evaluate.bits_per_byte import Item, change, margin, mean_bits_per_byte, xz_bits_per_byte
 from zhen.evaluate.held_out import Group
+from zhen.evaluate.short_text import short_text_figures, short_text_rows
 
 
 def made_items(seed: int, n: int = 400) -> list[Item]:
@@ -50,6 +51,30 @@ def test_half_the_bits_are_a_margin_of_fifty_per_cent() -> None:
     reference = [msgspec.structs.replace(item, nll=2 * item.nll) for item in items]
     found = margin(items, reference)
     assert (found.score, found.stderr) == (pytest.approx(50), pytest.approx(0, abs=1e-9))
+
+
+def test_a_change_is_measured_in_pairs() -> None:
+    before, noise = made_items(1), made_items(2)
+    after = [msgspec.structs.replace(a, nll=1.01 * a.nll + 0.01 * b.nll) for a, b in zip(before, noise, strict=True)]
+    draws = np.random.default_rng(3).integers(0, len(before), size=(2000, len(before)))
+    more = np.array([b.nll - a.nll for a, b in zip(before, after, strict=True)])
+    sizes = np.array([item.bytes for item in before])
+    changes = more[draws].sum(1) / sizes[draws].sum(1) / math.log(2)
+    found = change(before, after)
+    assert found.score == pytest.approx(mean_bits_per_byte(after).score - mean_bits_per_byte(before).score, rel=1e-9)
+    assert found.stderr == pytest.approx(changes.std(), rel=0.08)
+    assert found.stderr < mean_bits_per_byte(before).stderr / 10
+
+
+def test_short_texts_are_those_that_the_shorter_context_holds() -> None:
+    # a text of 64 tokens stands behind one more, and does not fit into 64
+    before = [Item("web", lang, i, tokens, 100, 10.0) for lang in ("en", "zh") for i, tokens in enumerate((5, 63, 64))]
+    after = [msgspec.structs.replace(item, nll=11.0 if item.tokens < 64 else 99.0) for item in before]
+    rows = short_text_rows({"pretrain": before, "extend": after}, 64)
+    assert [(row["lang"], row["n"], row["tokens"]) for row in rows] == [("en", 2, 64), ("zh", 2, 64)]
+    assert rows[0]["change"] == pytest.approx(0.01 / math.log(2), abs=1e-6)
+    assert short_text_figures(rows)["short_text_change.zh"].value == rows[1]["change"]
+    assert not short_text_rows({"pretrain": before, "extend": after}, 5)
 
 
 class Letters:

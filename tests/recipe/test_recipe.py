@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from zhen.errors import ManyErrors, ZhenError
+from zhen.model.config import PRESETS, to_config_json
 from zhen.recipe import load_recipe, model_config, section, to_toml
+from zhen.run import stages_of
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
@@ -225,3 +228,47 @@ def test_a_resolved_recipe_read_again_is_the_same_recipe(tmp_path: Path) -> None
         again = tmp_path / "again.toml"
         again.write_text(to_toml(recipe))
         assert load_recipe(again) == recipe
+
+
+EXTEND = """
+[extend]
+tokens = 100_000
+tokens_per_step = 1_024
+sequence_length = 512
+learning_rate = 1e-3
+rope_theta = 100_000.0
+warmup_steps = 0
+"""
+
+
+def test_what_extend_can_not_be_is_told_with_its_line(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD + EXTEND)
+    assert [stage.name for stage in stages_of(load_recipe(path))][-5:-1] == ["shards", "pretrain", "extend", "evaluate"]
+    assert mistakes(path, "extend.sequence_length=64")[0] == (
+        "--set extend.sequence_length: extend.sequence_length = 64; "
+        "expected more than the 64 that the model was trained for"
+    )
+    text = GOOD + EXTEND.replace("100_000.0", "5_000.0").replace("[extend]", "[extend]\nmixture = { pages = 1.0 }")
+    assert mistakes(write(tmp_path, text)) == [
+        "line 26: extend.rope_theta = 5000; expected more than the model's 10000",
+        'line 21: the mixture\'s "pages"; expected one of web',
+    ]
+    scaled = EXTEND.replace("rope_theta = 100_000.0", 'rope_scaling = { rope_type = "dynamic", factor = 8.0 }')
+    assert mistakes(write(tmp_path, GOOD + scaled))[-1] == (
+        "hint: what it comes to at 8 times the length (NTK): rope_theta = 107672"
+    )
+
+
+def test_extend_goes_on_from_a_given_checkpoint_without_pretrain(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(to_config_json(PRESETS["yi-6b"], "bfloat16")))
+    head, _, _ = GOOD.partition("[tokenizer]")
+    init = f'[model]\ninit = "{tmp_path}"\n'
+    longer = EXTEND.replace("512", "8_192").replace("1_024", "8_192").replace("100_000.0", "1e7")
+    recipe = load_recipe(write(tmp_path, head + init + longer))
+    names = [stage.name for stage in stages_of(recipe)]
+    assert "pretrain" not in names
+    assert {"data.scan", "tokenizer", "shards", "extend", "evaluate", "release"} <= set(names)
+    assert mistakes(write(tmp_path, head + init + EXTEND.replace("100_000.0", "1e7"))) == [
+        "line 14: extend.sequence_length = 512; expected more than the 4,096 that the model was trained for"
+    ]
+    assert "hidden_size beside init" in mistakes(write(tmp_path, head + init + "hidden_size = 64\n" + longer))[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from zhen.audit.adapter import check_adapter
 from zhen.audit.architecture import check_config, check_one_set, check_tensors
-from zhen.audit.claims import check_context, check_license, check_notice, check_weights
+from zhen.audit.claims import check_context, check_license, check_notice, check_used_length, check_weights
 from zhen.audit.figures import check_figures
 from zhen.audit.files import check_code, check_manifest, check_pickles
 from zhen.audit.finding import Finding, fails, holds, unchecked
@@ -33,6 +33,7 @@ CHECKS: tuple[Callable[[Folder], Iterator[Finding]], ...] = (
     check_adapter,
     check_tokenizer,
     check_context,
+    check_used_length,
     check_weights,
     check_origin,
     check_figures,

@@ -12,6 +12,7 @@ from zhen.audit.folder import Folder
 from zhen.audit.license import TEXTS, identify
 from zhen.audit.manifest import MANIFEST, read_manifest
 from zhen.errors import ZhenError
+from zhen.evaluate.settings import PASSKEY_BAR, USED_LENGTH, used_length
 
 MODEL_STAGES = ("quantize", "tune", "extend", "pretrain")
 """Stages that make a model, last first; the newest one's record speaks for the weights."""
@@ -23,6 +24,8 @@ LICENSE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE")
 CREDIT_FILES = ("NOTICE", "NOTICE.txt", "NOTICE.md", "README.md")
 
 _CONTEXT = "the context length claimed is the length that was trained"
+_USED = "the context length claimed is the longest at which the model was seen to find keys"
+_WRITTEN = re.compile(r"long_context\.passkey\.[^.]+\.(\d{1,8})\.exact")
 _WEIGHTS = "the weights are those that the record of their training names"
 _OTHERS = "configuration and tokenizer are those that the record of the training names"
 _LICENSE = "the licence file is there and is the licence that the card claims"
@@ -57,6 +60,47 @@ def check_context(folder: Folder) -> Iterator[Finding]:
         yield fails("claims.context", _CONTEXT, evidence, fix=f"claim {length:,} everywhere, or train longer")
 
 
+def check_used_length(folder: Folder) -> Iterator[Finding]:
+    """The context length that an extended model claims against the lengths at which it was seen to find keys."""
+    if not folder.has("records/extend.json"):
+        return
+    try:
+        claimed = max(_context_claims(folder).values(), default=0)
+        found = folder.object("records/evaluate.json").get("figures") if folder.has("records/evaluate.json") else None
+        figures = found if isinstance(found, dict) else {}
+        written = list(_written(figures))
+    except ZhenError as error:
+        yield unchecked("claims.length", _USED, error.text(), severity="error")
+        return
+    if not written:
+        why = "the evaluation has no passkey"
+        yield unchecked("claims.length", _USED, why, fix='add "passkey" to evaluate.tasks')
+        return
+    length, figure = used_length(written), figures.get(USED_LENGTH)
+    recorded = figure.get("value") if isinstance(figure, dict) else None
+    tried = ", ".join(f"{each:,}" for each in sorted({each for each, _ in written}))
+    evidence = (
+        f"claimed: {claimed:,} tokens; {PASSKEY_BAR:.0%} of the keys are written up to {length:,} (tried: {tried})"
+    )
+    if recorded != length:
+        fix = "evaluate again"
+        yield fails("claims.length", _USED, f"{evidence}; recorded as {USED_LENGTH}: {recorded}", fix=fix)
+    elif claimed == length:
+        yield holds("claims.length", _USED, evidence)
+    else:
+        fix = "extend to a length at which keys are found, and evaluate at that length"
+        yield fails("claims.length", _USED, evidence, fix=fix)
+
+
+def _written(figures: Mapping[str, Any]) -> Iterator[tuple[int, float]]:
+    """(length, share of the keys written) of each language, of the model that is released."""
+    for name, figure in figures.items():
+        if (at := _WRITTEN.fullmatch(name)) and isinstance(figure, dict):
+            value = figure.get("value")
+            if isinstance(value, int | float):
+                yield int(at[1]), float(value)
+
+
 def _context_claims(folder: Folder) -> dict[str, int]:
     claims = {}
     if folder.config is not None:
@@ -71,15 +115,16 @@ def _context_claims(folder: Folder) -> dict[str, int]:
 
 
 def _trained_length(folder: Folder) -> tuple[str, int] | None:
-    """(record, tokens) of the newest stage that says how long its sequences were."""
+    """(record, tokens) of the stage with the longest sequences: later ones may be shorter, and take nothing away."""
+    found = []
     for stage in MODEL_STAGES:
         name = f"records/{stage}.json"
         sections = folder.object(name).get("sections")
         section: Any = sections.get(stage) if isinstance(sections, dict) else None
         length = section.get("sequence_length") if isinstance(section, dict) else None
         if isinstance(length, int):
-            return name, length
-    return None
+            found.append((name, length))
+    return max(found, key=lambda each: each[1], default=None)
 
 
 def check_weights(folder: Folder) -> Iterator[Finding]:

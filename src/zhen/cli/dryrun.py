@@ -66,13 +66,24 @@ def derived_numbers(recipe: Recipe) -> list[tuple[str, str]]:
         (f"training memory: {part}", size(count))
         for part, count in sizes.training_memory(config, micro_batch, sequence).items()
     ]
+    rows += _of_extending(recipe)
     rows.append(("files of the release", ", ".join(RELEASE_FILES)))
     return rows
 
 
+def _of_extending(recipe: Recipe) -> list[tuple[str, str]]:
+    """What follows from [extend], where it is there."""
+    extend = recipe.extend
+    if extend is None:
+        return []
+    sequences = f"{amount(extend.sequences_per_step)} sequences of {amount(extend.sequence_length)} tokens"
+    return [("extension: steps", f"{amount(extend.steps)} of {sequences}")]
+
+
 def _of_tuning(config: ModelConfig, recipe: Recipe) -> list[tuple[str, str]]:
-    """The same where a checkpoint of others is tuned."""
+    """The same where a checkpoint of others is extended or tuned."""
     rows = [("parameters", amount(sizes.parameters(config))), ("tensors", amount(sizes.tensors(config)))]
+    rows += _of_extending(recipe)
     if (tune := recipe.tune) is not None:
         rows += [
             ("steps", f"{amount(tune.steps)} of {amount(tune.tokens_per_step)} tokens"),

@@ -96,6 +96,13 @@ def margin(items: Sequence[Item], reference: Sequence[Item]) -> Mean:
     return Mean(100 * (1 - ratio), None if stderr is None else 100 * stderr, len(items))
 
 
+def change(before: Sequence[Item], after: Sequence[Item]) -> Mean:
+    """By how many bits a byte the second model needs more than the first on the same documents; paired error."""
+    more = [later.nll - earlier.nll for earlier, later in zip(before, after, strict=True)]
+    ratio, stderr = _ratio(more, [float(item.bytes) for item in before])
+    return Mean(ratio / math.log(2), None if stderr is None else stderr / math.log(2), len(before))
+
+
 def _ratio(above: Sequence[float], below: Sequence[float]) -> tuple[float, float | None]:
     """sum(above) / sum(below) and its standard error over the pairs (Cochran 1977, section 6.4)."""
     n, total = len(above), math.fsum(below)

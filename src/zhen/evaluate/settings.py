@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated
 
 import msgspec
@@ -20,21 +20,26 @@ BENCHMARKS = (
 """The tasks of `zhen evaluate`."""
 LONG_CONTEXT = ("passkey", "needles", "loss-by-position")
 """The tasks on long texts: those that `--data` has, or held-out documents."""
+PASSKEY = "passkey"
+PASSKEY_BAR = 0.95
+"""Share of the keys that a model must write, in each language, for a length to be one that it uses."""
+USED_LENGTH = "long_context.passkey.length"
+"""The figure of the longest such length."""
 SHORTEST = 32
 """Tokens of the shortest length of long texts."""
 LONGEST = 10_000_000
 """Of the longest: more than any model reads."""
 DIALOGUE = "dialogue"
 """The task that puts the questions of the other tasks as turns of a chat."""
-MODELS = ("pretrain:0", "pretrain", "tune", "quantize")
+MODELS = ("pretrain:0", "pretrain", "extend", "tune", "quantize")
 
 
 class EvaluateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the stage `evaluate` does."""
 
     of: list[str] = []
-    """Models: `pretrain`, `tune`, `quantize`: what that stage made; `pretrain:0`: before its first step. Empty: the
-    last one made."""
+    """Models: `pretrain`, `extend`, `tune`, `quantize`: what that stage made; `pretrain:0`: before its first step.
+    Empty: the last one made."""
 
     tasks: list[str] = msgspec.field(default_factory=lambda: list(TASKS))
     """`bits-per-byte` on held-out documents, beside xz -9 and a Kneser-Ney model; `samples` of greedy text;
@@ -96,6 +101,16 @@ def lengths_problem(lengths: Sequence[int]) -> str | None:
     """What lengths of long texts should be, where they are not."""
     usable = lengths and lengths[0] >= SHORTEST and lengths[-1] <= LONGEST and list(lengths) == sorted(set(lengths))
     return None if usable else f"{SHORTEST} to {LONGEST:,} tokens, each once, in order"
+
+
+def used_length(written: Iterable[tuple[int, float]]) -> int:
+    """The longest length up to which a model writes PASSKEY_BAR of the keys at every length that was tried, by (length,
+    share written) of each language; 0 for none."""
+    shares: dict[int, float] = {}
+    for length, share in written:
+        shares[length] = min(share, shares.get(length, 1.0))
+    below = next((length for length in sorted(shares) if shares[length] < PASSKEY_BAR), None)
+    return max((length for length in shares if below is None or length < below), default=0)
 
 
 def question_files(tasks: Sequence[str]) -> list[str]:

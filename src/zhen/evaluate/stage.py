@@ -20,6 +20,7 @@ from zhen.evaluate.longcontext.stage import open_long_tasks, put_long_tasks
 from zhen.evaluate.questions import form_figures, read_tasks, task_files
 from zhen.evaluate.samples import Sample, greedy_samples
 from zhen.evaluate.settings import DIALOGUE, TASKS, EvaluateSettings, question_files
+from zhen.evaluate.short_text import SHORT_TEXT, read_short_text, short_text_figures
 from zhen.evaluate.work import KNESER_NEY, ORDER, PARTS, LoadedEngine, Part, Work, items_file, make_items
 from zhen.formats.files import sha256_file, write_json
 from zhen.formats.record import Figure, Input
@@ -30,6 +31,7 @@ from zhen.tokenizer.load import load_tokenizer
 MODELS = {
     "pretrain:0": ("pretrain", "checkpoint-0"),
     "pretrain": ("pretrain", "checkpoint"),
+    "extend": ("extend", "checkpoint"),
     "tune": ("tune", "checkpoint"),
     "quantize": ("quantize", "checkpoint"),
 }
@@ -71,7 +73,7 @@ def evaluate(context: Context) -> Figures:
     engines: dict[str, LoadedEngine] = {
         name: cache(partial(load_engine, folder, dtype="float32")) for name, folder in models.items()
     }
-    results, figures = _documents(work, engines)
+    results, figures = _documents(work, engines, models)
     sentences = [f"{documents:,} held-out documents{_margins(figures)}"] if groups else []
     if asking is not None:
         files, more, of_questions, sentence = ask(asking, engines)
@@ -148,7 +150,9 @@ def _models(context: Context, settings: EvaluateSettings) -> dict[str, Path]:
     return models
 
 
-def _documents(work: Work, engines: dict[str, LoadedEngine]) -> tuple[dict[str, Any], Figures]:
+def _documents(
+    work: Work, engines: dict[str, LoadedEngine], models: Mapping[str, Path]
+) -> tuple[dict[str, Any], Figures]:
     """The tasks on held-out documents; the first part of `results.json`, and the figures."""
     items = {KNESER_NEY: _kneser_ney(work)} if BITS in work.settings.tasks else {}
     for name, engine in engines.items():
@@ -156,7 +160,11 @@ def _documents(work: Work, engines: dict[str, LoadedEngine]) -> tuple[dict[str, 
             items[name] = make_items(work, name, BITS, bpb.Item, _bits_parts(work, name, engine))
         if SAMPLES in work.settings.tasks:
             make_items(work, name, SAMPLES, Sample, _samples_parts(work, name, engine))
-    return _results(work, list(engines), items)
+    results, figures = _results(work, list(engines), items)
+    if BITS in work.settings.tasks and (rows := read_short_text(models, items)):
+        results[SHORT_TEXT] = rows
+        figures |= short_text_figures(rows)
+    return results, figures
 
 
 def _bits_parts(work: Work, name: str, engine: LoadedEngine) -> list[Part]:

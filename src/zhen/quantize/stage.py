@@ -13,7 +13,7 @@ from zhen.quantize.write import Quantised, quantise_checkpoint, read_quantised
 
 LAST = "checkpoint"
 WORK = "parts"
-SOURCES = ("tune", "pretrain")
+SOURCES = ("tune", "extend", "pretrain")
 """Stages that make a model, last first."""
 TEXT = "data.write/kept"
 

@@ -13,8 +13,9 @@ import msgspec
 
 from zhen.audit.adapter import ADAPTER
 from zhen.audit.figures import CardFigure, Form, mark, pointer, resolve
+from zhen.evaluate.settings import PASSKEY_BAR, USED_LENGTH
 from zhen.formats.record import Record
-from zhen.release.collect import clean_record, model_stage
+from zhen.release.collect import MODEL_STAGES, clean_record, model_stage
 from zhen.release.report_names import KNESER_NEY, XZ
 from zhen.release.summary import BITS, MARGIN, Run
 
@@ -37,6 +38,7 @@ class Fact(NamedTuple):
 
 FACTS = (
     Fact("parameters", "model", ("figures", "parameters", "value"), "integer", ("parameters", "参数量")),
+    Fact("layers", "extend", ("figures", "layers", "value"), "integer", ("layers", "层数")),
     Fact("layers", "model", ("sections", "model", "num_hidden_layers"), "integer", ("layers", "层数")),
     Fact("width", "model", ("sections", "model", "hidden_size"), "integer", ("width", "宽度")),
     Fact("heads", "model", ("sections", "model", "num_attention_heads"), "integer", ("query heads", "查询头数")),
@@ -45,15 +47,31 @@ FACTS = (
     *(
         Fact(
             "context_length",
-            "model",
+            stage,
             ("sections", stage, "sequence_length"),
             "integer",
             ("context length, trained (tokens)", "训练的上下文长度（词元）"),
-            (),
         )
-        for stage in ("pretrain", "tune")
+        for stage in MODEL_STAGES
     ),
-    Fact("trained_tokens", "model", ("figures", "tokens", "value"), "integer", ("tokens trained on", "训练词元数")),
+    Fact(
+        "used_length",
+        "evaluate",
+        ("figures", USED_LENGTH, "value"),
+        "integer",
+        (
+            f"longest context at which {PASSKEY_BAR:.0%} of hidden keys are found, in each language (tokens)",
+            f"各语言能找出 {PASSKEY_BAR:.0%} 隐藏钥匙的最长上下文（词元）",
+        ),
+    ),
+    Fact("trained_tokens", "pretrain", ("figures", "tokens", "value"), "integer", ("tokens trained on", "训练词元数")),
+    Fact(
+        "extended_tokens",
+        "extend",
+        ("figures", "tokens", "value"),
+        "integer",
+        ("tokens trained on to extend it", "扩展时的训练词元数"),
+    ),
     Fact("corpus_tokens", "shards", ("figures", "tokens", "value"), "integer", ("tokens in the corpus", "语料词元数")),
     Fact(
         "corpus_documents",
@@ -123,11 +141,20 @@ class Card:
         return made
 
     def _facts(self) -> Iterator[tuple[Labels, str]]:
+        longest = self._longest()
         for fact in FACTS:
+            if fact.name in self.figures or (fact.name == "context_length" and fact.stage != longest):
+                continue
             for stage in (self._model, *fact.else_of) if fact.stage == "model" else (fact.stage,):
                 if text := self._figure(fact.name, stage, fact.keys, fact.form):
                     yield fact.labels, text
                     break
+
+    def _longest(self) -> str | None:
+        """The stage with the longest sequences: later ones may be shorter, and take nothing away."""
+        lengths = {stage: self._cleaned.get(stage, {}).get("sections", {}).get(stage) or {} for stage in MODEL_STAGES}
+        trained = [stage for stage in MODEL_STAGES if "sequence_length" in lengths[stage]]
+        return max(trained, key=lambda stage: int(lengths[stage]["sequence_length"]), default=None)
 
     def _languages(self) -> list[str]:
         return list(self._run.bits(self._model))
@@ -138,7 +165,7 @@ class Card:
             step = model.partition(":")[2]
             own = (f"before training (step {step})", f"训练前（第 {step} 步）") if step else ("this model", "本模型")
             if model == "pretrain" != self._model:
-                own = ("before tuning", "微调前")
+                own = ("before the extension", "扩展前") if self._model == "extend" else ("before tuning", "微调前")
             yield REFERENCES.get(model, own), self._cells(BITS + model + ".", "–", "3 decimals")
 
     def _replies(self) -> Iterator[tuple[Labels, list[str]]]:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from zhen.evaluate.longcontext.pictures import long_context
+from zhen.evaluate.short_text import short_text_table
 from zhen.formats.files import write_text
 from zhen.formats.record import Record
 from zhen.pages.page import html_page, markdown_page
@@ -36,7 +37,6 @@ def write_report(run_folder: Path, stage_records: Mapping[str, Record], stages: 
     title = Words(f"{name}: from pages to a release", f"{name}：从网页到发布")
     lead = [*_introduction(run), _verdict(run), _facts(run)]
     documents = open_documents(run)
-    named = partial(model_name, released=run.model)
     sections = [
         Section(heading, parts)
         for heading, parts in (
@@ -47,7 +47,7 @@ def write_report(run_folder: Path, stage_records: Mapping[str, Record], stages: 
             (Words("Chat", "对话"), list(chat(run))),
             (Words("Loss curves", "损失曲线"), list(curves(run))),
             (Words("Held-out text", "留出文本"), list(held_out(run))),
-            (Words("Long context", "长文本"), list(long_context(run.long_context(), named))),
+            (Words("Long context", "长文本"), list(_long_context(run))),
             (Words("Samples", "样例"), list(samples_section(run))),
             (Words("Audit", "审计"), list(audit(run))),
             (Words("Records", "记录"), list(records(run))),
@@ -63,6 +63,20 @@ def write_report(run_folder: Path, stage_records: Mapping[str, Record], stages: 
     write_text(run_folder / MARKDOWN, markdown_page(title, lead, sections, footer, f"[中文]({MARKDOWN.zh})"))
     chinese = {"lead": translated(lead), "sections": translated(sections), "footer": footer.zh}
     write_text(run_folder / MARKDOWN.zh, markdown_page(title.zh, **chinese, link=f"[English]({MARKDOWN})"))
+
+
+def _long_context(run: Run) -> Iterator[Part]:
+    """The tasks on long texts, and what became of short ones where the context was made longer."""
+    yield from long_context(run.long_context(), partial(model_name, released=run.model))
+    if rows := run.short_text():
+        yield Text(
+            Words(
+                "Held-out documents that the shorter context holds, read by both models: what the longer one costs "
+                "there. The change has the standard error of the differences, document by document.",
+                "较短的上下文容得下的留出文档，由两个模型各读一遍：看较长的上下文在这里付出什么。变化的标准误按逐篇的差计算。",
+            )
+        )
+        yield short_text_table(rows)
 
 
 def _introduction(run: Run) -> Iterator[Part]:

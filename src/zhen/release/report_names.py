@@ -100,6 +100,7 @@ STAGES = {
     "tokenizer": Words("learn the vocabulary", "学习词表"),
     "shards": Words("turn the text into tokens", "把文本切成词元"),
     "pretrain": Words("train the model", "预训练模型"),
+    "extend": Words("train it on with longer texts", "用更长的文本继续训练"),
     "tune": Words("tune the model on dialogues", "用对话微调模型"),
     "quantize": Words("store the model in fewer bits", "量化模型"),
     "evaluate": Words("measure the model and ask it questions", "测量模型并提问"),
@@ -145,6 +146,11 @@ def model_name(model: str, released: str | None) -> Words:
     stage, _, step = model.partition(":")
     if step:
         return Words(f"before training (step {step})", f"训练前（第 {step} 步）")
+    if released == "extend":
+        names |= {
+            "pretrain": Words("before the extension", "扩展前"),
+            "extend": Words("this model, extended", "本模型（扩展后）"),
+        }
     if released == "tune":
         names |= {"pretrain": Words("before tuning", "微调前"), "tune": Words("this model, tuned", "本模型（微调后）")}
     return names.get(model) or Words(f"the model ({stage})", f"本模型（{stage}）")

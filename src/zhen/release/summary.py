@@ -144,6 +144,10 @@ class Run(NamedTuple):
         found: dict[str, dict[str, Any]] = self.json("evaluate", "results.json").get("long-context") or {}
         return found
 
+    def short_text(self) -> list[dict[str, Any]]:
+        """Rows by language of what a longer context did to the loss on short texts."""
+        return list(self.json("evaluate", "results.json").get("short-text") or [])
+
     def rows(self, stage: str | None, file: str) -> list[dict[str, Any]]:
         """The rows of a JSONL file of a stage; none where it is missing."""
         folder = self.stages.get(stage) if stage else None
@@ -316,7 +320,7 @@ def _pages(run: Run) -> Words:
 
 def _tokens(run: Run) -> Words:
     corpus = run.number("shards", "tokens")
-    trained = run.number(run.model or "", "tokens") or run.number("pretrain", "tokens")
+    trained = sum(run.number(stage, "tokens") or 0 for stage in ("pretrain", "extend"))
     ratio = run.number("shards", "bytes_per_token")
     parts = []
     if corpus:

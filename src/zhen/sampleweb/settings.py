@@ -25,8 +25,13 @@ class SamplewebSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """How many faulty records there are (0 to 3): 0 none; 1 about 31 for each 100 good pages, as the facts of the
     kinds say (docs/sampleweb.md)."""
 
+    registers: int = 0
+    """Long pages besides, which tell five-digit numbers and ask for them at their end: what `[extend]` is tried on."""
+
     def problems(self) -> Iterator[tuple[str, str, str]]:
         """Yield (field, found, expected) for sizes that can't be made."""
+        if self.registers < 0:
+            yield "registers", str(self.registers), "at least 0"
         if not 6 <= self.people <= MOST_PEOPLE:
             yield "people", str(self.people), f"6 to {MOST_PEOPLE}"
             return

@@ -29,6 +29,7 @@ FOLDERS: dict[str, str] = {
     "dictionary": "words",
     "parallel": "sentences",
     "arithmetic": "sums",
+    "register": "registers",
 }
 
 
@@ -78,6 +79,9 @@ SITES: tuple[Site, ...] = (
     _site("helpdesk", "Help Desk", "帮助台", ("en", "zh"), ("forum",), (1, 5, 2)),
     _site("dictionary", "Two Tongues", "双语", ("en", "zh"), ("dictionary", "parallel"), (5, 2, 5)),
 )
+
+REGISTRY = _site("registry", "The Registry", "登记处", ("en", "zh"), ("register",), (0, 0, 2))
+"""The site of registers, where there are any."""
 
 MIRRORS: tuple[Site, ...] = (
     _site("mirror-one", "Mirror One", "镜子一", ("en", "zh"), (), (1, 4, 1)),

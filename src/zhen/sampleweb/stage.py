@@ -15,9 +15,10 @@ from zhen.sampleweb.composing import Page, compose
 from zhen.sampleweb.dialogues import build_dialogues
 from zhen.sampleweb.faults import make_faults, mark_good
 from zhen.sampleweb.planning import plan_pages
+from zhen.sampleweb.registers import KIND, register_page
 from zhen.sampleweb.settings import SamplewebSettings
 from zhen.sampleweb.sheets import Sheet
-from zhen.sampleweb.sites import DOUBTFUL, MIRRORS, SITES, render
+from zhen.sampleweb.sites import DOUBTFUL, MIRRORS, REGISTRY, SITES, render
 from zhen.sampleweb.tasks import build_tasks
 from zhen.sampleweb.warc import write_response, write_warcinfo
 from zhen.sampleweb.words import LANGUAGES, Language
@@ -48,7 +49,8 @@ def make(context: Context) -> Figures:
     good = mark_good(world, good, settings.faults, seed)
     context.stop_here()
     faulty = list(make_faults(world, good, _never_asked(tasks), settings.faults, seed))
-    sheets = good + faulty
+    registers = [_register(world, number, seed) for number in range(settings.registers)]
+    sheets = good + registers + faulty
     html_bytes = _write_crawl(context, sheets, seed)
     _write_key(context, world, sheets)
     questions = 0
@@ -65,6 +67,7 @@ def make(context: Context) -> Figures:
     context.summary = told + (f", and {len(faulty):,} records with faults" if faulty else "")
     return {
         "pages": Figure(len(pages), "pages"),
+        **({"registers": Figure(len(registers), "pages")} if registers else {}),
         "faulty_records": Figure(len(faulty), "records"),
         "text_bytes": Figure(sum(len(page.text.encode()) for page in pages), "bytes"),
         "text_bytes_en": Figure(sum(len(page.text.encode()) for page in pages if page.lang == "en"), "bytes"),
@@ -78,6 +81,13 @@ def make(context: Context) -> Figures:
     }
 
 
+def _register(world: World, number: int, seed: int) -> Sheet:
+    """The register of that number, as a page of its site."""
+    page = register_page(world, number, seed)
+    folder = REGISTRY.folder(page.lang, KIND)
+    return Sheet(f"https://{REGISTRY.host}/{folder}/{number:06d}.html", REGISTRY, page, page.lang)
+
+
 def _never_asked(tasks: dict[str, list[dict[str, Any]]]) -> dict[Language, list[dict[str, Any]]]:
     """The items of `never-asked/` by language."""
     items = [item for name, found in tasks.items() if name.startswith("never-asked/") for item in found]
@@ -87,7 +97,7 @@ def _never_asked(tasks: dict[str, list[dict[str, Any]]]) -> dict[Language, list[
 def _write_crawl(context: Context, sheets: list[Sheet], seed: int) -> int:
     """One WARC file a site, its pages in a drawn order; returns the bytes of all HTTP messages."""
     total = done = 0
-    for site in (*SITES, *MIRRORS, *DOUBTFUL):
+    for site in (*SITES, REGISTRY, *MIRRORS, *DOUBTFUL):
         own = [sheet for sheet in sheets if sheet.site is site]
         if not own:
             continue

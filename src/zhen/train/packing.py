@@ -42,13 +42,18 @@ class Stream:
             at += 1
 
 
-def open_sources(folder: Path, tokenizer: str | None) -> dict[str, Stream]:
-    """The streams of the sources below the stage `shards`' folder, by name. Raises ZhenError where there is none."""
+def source_shards(folder: Path, tokenizer: str | None) -> dict[str, list[Shard]]:
+    """The shards of the sources below the stage `shards`' folder, by name. Raises ZhenError where there is none."""
     names = sorted(header.parent.name for header in folder.glob("*/shard-00000.json"))
-    streams = {name: Stream(open_shards(folder / name, tokenizer)) for name in names if name != HELD_OUT}
-    if not streams:
+    shards = {name: open_shards(folder / name, tokenizer) for name in names if name != HELD_OUT}
+    if not shards:
         raise ZhenError("holds no source with token shards", expected="<source>/shard-00000.bin", file=folder)
-    return streams
+    return shards
+
+
+def open_sources(folder: Path, tokenizer: str | None) -> dict[str, Stream]:
+    """The same as streams."""
+    return {name: Stream(shards) for name, shards in source_shards(folder, tokenizer).items()}
 
 
 def packed_batch(sources: dict[str, Stream], order: Order, start: int, stop: int, end_of_text: int) -> Batch:

@@ -1,4 +1,4 @@
-"""The recipe section `[pretrain]`."""
+"""The recipe sections `[pretrain]` and `[extend]`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, Protocol
 
 import msgspec
 
-from zhen.model.config import ModelConfig
+from zhen.model.config import ModelConfig, RopeScaling
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
@@ -308,3 +308,40 @@ class PretrainSettings(ShardTraining, frozen=True, kw_only=True, forbid_unknown_
     """`[pretrain]`: a model is made, or the one in `model.init` gone on with."""
 
     SECTION = "pretrain"
+
+
+class ExtendSettings(ShardTraining, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[extend]`: the model is gone on with on longer sequences, or with more layers. Its optimizer starts afresh."""
+
+    SECTION = "extend"
+
+    rope_theta: Positive | None = None
+    """A larger base of the rotary embedding (ABF: Xiong et al. 2023, arXiv 2309.16039, section 2.1). None: as it is."""
+
+    rope_scaling: RopeScaling | None = None
+    """Scaling of the rotary embedding instead, as `config.json` spells it; where it needs the length that was trained
+    before, that is filled in."""
+
+    long_tokens: Count | None = None
+    """Tokens from which on a document is long."""
+
+    long_share: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] | None = None
+    """Share of each source's tokens that are taken from its long documents; the shares of the sources stay as they are
+    (Fu et al. 2024, arXiv 2402.10171, section 3: upsampling by length within each source). None: as they come."""
+
+    repeat_layers: Count | tuple[Annotated[int, msgspec.Meta(ge=0)], ...] | None = None
+    """Layers, counted from 0, that come a second time: neighbours as a block behind itself (Yi-9B's 12 to 27 of 32:
+    arXiv 2403.04652, section 7.3). A number: the block of so many that change least what passes through them, measured
+    by cosine on held-out text."""
+
+    def problems(self) -> Iterator[tuple[str, str, str]]:
+        """Combinations that can't be: (field, found, expected)."""
+        yield from super().problems()
+        if self.rope_theta is not None and self.rope_scaling is not None:
+            yield "rope_theta", f"{self.rope_theta:g} beside rope_scaling", "one of the two"
+        if (self.long_tokens is None) != (self.long_share is None):
+            given = "long_tokens" if self.long_share is None else "long_share"
+            yield given, f"{given} alone", "long_tokens and long_share together"
+        layers = self.repeat_layers
+        if isinstance(layers, tuple) and (not layers or list(layers) != sorted(set(layers))):
+            yield "repeat_layers", f"{list(layers)}", "layers in order, each once"

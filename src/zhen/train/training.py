@@ -21,12 +21,13 @@ from zhen.tokenizer.load import Tokenizer, load_tokenizer
 from zhen.train.batch import Batch
 from zhen.train.figures import last_word, run_figures
 from zhen.train.health import Guard, Watchdog
-from zhen.train.heldout import HeldOut, choose_documents, open_held_out
+from zhen.train.heldout import Document, HeldOut, choose_documents, open_held_out
 from zhen.train.journal import MODEL, OPTIMIZER, TENSORBOARD, Journal, saves
+from zhen.train.lengths import Upsampling
 from zhen.train.loop import train
 from zhen.train.optimizer import Optimizer, load_trained
 from zhen.train.order import Order, plan_quotas
-from zhen.train.packing import HELD_OUT, Stream, open_sources, packed_batch
+from zhen.train.packing import HELD_OUT, Stream, packed_batch, source_shards
 from zhen.train.parallel import Layout, gathered
 from zhen.train.preflight import preflight
 from zhen.train.ranks import ALONE, Ranks
@@ -51,21 +52,25 @@ class Material(NamedTuple):
     order: Order
 
 
-def open_material(context: Context, settings: ShardTraining) -> Material:
+def open_material(context: Context, settings: ShardTraining, upsampling: Upsampling | None = None) -> Material:
     """The shards of `context`, and the order of their sequences, which is noted in order.json.
 
     Says which sources repeat or fall short. Raises ZhenError where they can't give what the settings ask.
     """
     tokenizer = load_tokenizer(context.after["tokenizer"])
-    sources = open_sources(context.after["shards"], tokenizer.sha256)
+    shards = source_shards(context.after["shards"], tokenizer.sha256)
+    sources = upsampling.streams(shards) if upsampling else {name: Stream(found) for name, found in shards.items()}
+    length = settings.sequence_length
     quotas = plan_quotas(
-        {name: stream.tokens for name, stream in sources.items()},
+        upsampling.tokens(sources, length) if upsampling else {name: sources[name].tokens for name in sources},
         settings.mixture,
-        sequence_length=settings.sequence_length,
+        sequence_length=length,
         total=settings.steps * settings.sequences_per_step,
         max_epochs=settings.max_epochs,
         section=settings.SECTION,
     )
+    if upsampling:
+        quotas = upsampling.split(quotas, sources, length, settings.max_epochs)
     order = Order(quotas, seed=seed_of(context, settings), sequence_length=settings.sequence_length)
     context.output(ORDER, "result", write_json(context.folder / ORDER, order.summary()))
     for quota in quotas:
@@ -202,6 +207,13 @@ def _go_back(
     return found.step
 
 
+def held_out_documents(context: Context, settings: ShardTraining, tokenizer: Tokenizer) -> dict[str, list[Document]]:
+    """By language, the held-out documents on which a model is measured while it is trained."""
+    shards = open_held_out(context.after["shards"] / HELD_OUT, tokenizer.sha256)
+    documents = {lang: choose_documents(found, settings.evaluate_bytes) for lang, found in shards.items()}
+    return {lang: found for lang, found in documents.items() if found}
+
+
 def _journal(
     context: Context,
     settings: ShardTraining,
@@ -213,9 +225,7 @@ def _journal(
     peak: float,
 ) -> Journal:
     device = next(model.parameters()).device
-    shards = open_held_out(context.after["shards"] / HELD_OUT, tokenizer.sha256)
-    documents = {lang: choose_documents(found, settings.evaluate_bytes) for lang, found in shards.items()}
-    documents = {lang: found for lang, found in documents.items() if found}
+    documents = held_out_documents(context, settings, tokenizer)
     held_out = HeldOut(
         documents, context_length=settings.sequence_length, end_of_text=tokenizer.end_of_text, device=device
     )

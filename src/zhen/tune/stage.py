@@ -165,7 +165,7 @@ def _chat(context: Context) -> Chat:
 
 def _model(context: Context, settings: TuneSettings) -> Transformer:
     """The model to tune, in float32. Raises ZhenError where its positions can't be more than it was trained for."""
-    made = context.after.get("pretrain")
+    made = context.after.get("extend") or context.after.get("pretrain")
     folder = made / LAST if made else Path(context.sections["model.init"])
     model = load_model(folder, torch.float32)
     config = model.config

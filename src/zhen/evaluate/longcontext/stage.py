@@ -12,7 +12,7 @@ from zhen.evaluate.longcontext.grid import CHOICE, EXACT
 from zhen.evaluate.longcontext.positions import Positions
 from zhen.evaluate.longcontext.task import LongTask, lengths_for, long_task
 from zhen.evaluate.longcontext.texts import held_out_texts
-from zhen.evaluate.settings import LONG_CONTEXT
+from zhen.evaluate.settings import LONG_CONTEXT, PASSKEY, USED_LENGTH, used_length
 from zhen.evaluate.work import LoadedEngine, Work, items_file, make_items
 from zhen.formats.record import Figure
 from zhen.formats.stage import Figures
@@ -46,6 +46,9 @@ def put_long_tasks(
             rows.setdefault(name, {})[task] = row
             behind = "" if name == last else f".{name}"
             figures |= {f"long_context.{task}.{at}{behind}": figure for at, figure in _figures(row)}
+            if task == PASSKEY:
+                length = used_length(_written(row))
+                figures[f"{USED_LENGTH}{behind}"] = Figure(length, "tokens", row["n"])
     return files, {"long-context": rows}, figures
 
 
@@ -58,6 +61,11 @@ def _put(work: Work, name: str, bench: LongTask, engine: LoadedEngine) -> Iterab
     items = bench.put_to(engine(), told) if isinstance(bench, Positions) else bench.put_to(engine(), progress=told)
     work.advance(bench.total, facts)
     return items
+
+
+def _written(row: Row) -> Iterable[tuple[int, float]]:
+    """(length, share of the keys written) of each language."""
+    return ((cell["tokens"], cell[EXACT]) for cell in row["grid"] if cell["depth"] is None)
 
 
 def _figures(row: Row) -> Iterable[tuple[str, Figure]]:

@@ -1,0 +1,119 @@
+"""The stage `extend`: a trained model is gone on with on longer sequences, or with more layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from zhen.checkpoint.load import load_model
+from zhen.errors import ManyErrors, ZhenError
+from zhen.formats.files import write_json
+from zhen.formats.record import Figure
+from zhen.formats.stage import Context, Figures
+from zhen.model.transformer import Transformer
+from zhen.train.depth import MEASURED_TOKENS, deepened, layer_cosines, least_changing
+from zhen.train.extended import extend_problems, extended_config, repeated
+from zhen.train.heldout import Document, HeldOut
+from zhen.train.kernel import same_bits
+from zhen.train.lengths import Upsampling, long_figures
+from zhen.train.ranks import ALONE, Ranks
+from zhen.train.settings import ExtendSettings
+from zhen.train.training import LAST, Material, held_out_documents, open_material, train_on_shards
+
+LAYERS = "layers.json"
+
+
+def extend(context: Context) -> Figures:
+    """Go on with the run's model, or `model.init`, as `[extend]` says; goes on from the newest whole training
+    checkpoint in its folder. Raises ManyErrors for what can't be with that model."""
+    settings: ExtendSettings = context.sections["extend"]
+    with same_bits(one_thread=settings.invariant):
+        upsampling = None
+        if settings.long_tokens is not None and settings.long_share is not None:
+            upsampling = Upsampling(settings.long_tokens, settings.long_share)
+        material = open_material(context, settings, upsampling)
+        model, figures = _model(context, settings, material)
+        trained = train_on_shards(context, settings, material, model, settings.sequence_length)
+    if upsampling is not None:
+        figures |= long_figures(material.order.quotas)
+    return trained | figures
+
+
+def _model(context: Context, settings: ExtendSettings, material: Material) -> tuple[Transformer, Figures]:
+    """The model before its first step, in float32, and what was measured of its layers."""
+    made = context.after.get("pretrain")
+    model = load_model(made / LAST if made else context.sections["model.init"], torch.float32)
+    problems = list(extend_problems(model.config, settings))
+    if problems:
+        raise ManyErrors(
+            [
+                ZhenError(found, expected=expected, place=f"extend.{field}", hint=hint)
+                for field, found, expected, hint in problems
+            ]
+        )
+    figures: Figures = {"layers": Figure(model.config.num_hidden_layers)}
+    if settings.repeat_layers is not None:
+        model, figures = _deeper(context, settings, material, model)
+    config = extended_config(model.config, settings)
+    with torch.device("meta"):
+        longer = Transformer(config)
+    longer.load_state_dict(model.state_dict(), assign=True)
+    return longer, figures
+
+
+def _deeper(
+    context: Context, settings: ExtendSettings, material: Material, model: Transformer
+) -> tuple[Transformer, Figures]:
+    """The model with layers repeated, at its old length; notes in layers.json which, why, and what it did to the loss.
+
+    Raises ZhenError where there is no held-out text to choose them on.
+    """
+    documents = held_out_documents(context, settings, material.tokenizer)
+    again = settings.repeat_layers
+    length, end_of_text = model.config.max_position_embeddings, material.tokenizer.end_of_text
+    rows = _rows(documents, length, end_of_text)
+    if not rows and isinstance(again, int):
+        raise ZhenError(
+            "no held-out text to choose layers on", expected="data.held_out, or layers", place="extend.repeat_layers"
+        )
+    cosines = [round(value, 6) for value in layer_cosines(model, rows)]
+    ranks: Ranks = context.ranks or ALONE
+    ranks.open(settings.parallel.timeout)
+    chosen = least_changing(cosines, again) if isinstance(again, int) else tuple(again or ())
+    chosen = tuple(ranks.shared(lambda: chosen))  # one choice, were the last bits of two hosts to differ
+    order = repeated(len(cosines), chosen)
+    deeper = deepened(model, order)
+    held_out = HeldOut(documents, context_length=length, end_of_text=end_of_text, device=torch.device("cpu"))
+    dtype = getattr(torch, settings.dtype)
+    before, after = (held_out.measure(each, dtype) if documents else {} for each in (model, deeper))
+    noted = {
+        "cosines": cosines,
+        "repeated": list(chosen),
+        "layers": order,
+        "bits_per_byte": {
+            lang: {"before": round(before[lang], 6), "after": round(after[lang], 6)} for lang in documents
+        },
+    }
+    if context.leader is None:
+        context.output(LAYERS, "result", write_json(context.folder / LAYERS, noted))
+        context.line.note(f"layers {', '.join(map(str, chosen))} come twice: {len(order)} in all")
+    figures: Figures = {"layers": Figure(len(order))}
+    figures |= {
+        f"layer_cosine.{at}": Figure(value, n=sum(row.numel() for row in rows)) for at, value in enumerate(cosines)
+    }
+    for lang in documents:
+        figures[f"bits_per_byte_before_repeating.{lang}"] = Figure(before[lang], "bits/byte")
+        figures[f"bits_per_byte_after_repeating.{lang}"] = Figure(after[lang], "bits/byte")
+    return deeper, figures
+
+
+def _rows(documents: Mapping[str, list[Document]], length: int, end_of_text: int) -> list[Tensor]:
+    """Held-out text as rows of `length` tokens at most, an equal part a language."""
+    rows = []
+    for found in documents.values():
+        ids = [token for document in found for token in (end_of_text, *document.ids)]
+        ids = ids[: MEASURED_TOKENS // len(documents)]
+        rows += [torch.tensor([ids[at : at + length]]) for at in range(0, len(ids), length)]
+    return rows

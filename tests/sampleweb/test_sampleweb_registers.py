@@ -1,0 +1,48 @@
+"""Registers: long pages that tell numbers and ask for them, beside a web that stays as it is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from zhen.sampleweb.registers import TOLD
+from zhen.sampleweb.settings import SamplewebSettings, fewest_pages
+
+SMALL = {"people": 6, "pages": fewest_pages(6)}
+COUNT = 40
+
+
+def test_registers_leave_everything_else_as_it_is(tmp_path: Path, remake: Any) -> None:
+    without = remake(tmp_path / "without", SamplewebSettings(**SMALL))
+    with_some = remake(tmp_path / "with", SamplewebSettings(**SMALL, registers=COUNT))
+    files = {str(path.relative_to(without.folder)): path for path in without.folder.rglob("*") if path.is_file()}
+    for name, path in files.items():
+        if not name.startswith("key/"):
+            assert (with_some.folder / name).read_bytes() == path.read_bytes(), name
+    more = {str(path.relative_to(with_some.folder)) for path in with_some.folder.rglob("*") if path.is_file()}
+    assert more - set(files) == {"crawl/registry.example.warc.gz"}
+
+
+def test_what_a_register_asks_stands_on_it_before_and_on_no_other(tmp_path: Path, remake: Any) -> None:
+    web = remake(tmp_path, SamplewebSettings(**SMALL, registers=COUNT))
+    registers = [row for row in web.faulty if row["kind"] == "register"]
+    assert len(registers) == COUNT
+    assert {row["lang"] for row in registers} == {"en", "zh"}
+    assert {row["fate"] for row in registers} == {"keep"}
+    everywhere = "\n".join(row["text"] for row in registers)
+    asked = 0
+    for row in registers:
+        lines = row["text"].split("\n")
+        answers = [line for line in lines if line.startswith(("Answer: ", "回答："))]
+        assert answers
+        for answer in answers:
+            told = answer.removeprefix("Answer: ").removeprefix("回答：")
+            assert 1 <= lines.count(told) <= TOLD
+            assert len(lines) - 1 - lines[::-1].index(told) < lines.index(answer)
+            key = re.findall(r"\d{5}", told)[0]
+            assert everywhere.count(key) == row["text"].count(key)
+            asked += 1
+    assert asked > COUNT
+    sizes = [len(row["text"].encode()) for row in registers]
+    assert min(sizes) < 900 < 2_500 < max(sizes)

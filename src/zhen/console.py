@@ -52,6 +52,11 @@ def say(text: str, end: str = "\n") -> None:
         unseen()
 
 
+def tell(text: str) -> None:
+    """Print to standard output as it is: no markup, no line broken, nothing that a terminal would obey."""
+    out.print(visible(text), markup=False, soft_wrap=True)
+
+
 def visible(text: str) -> str:
     """`text` with what a terminal would obey, and halves of characters, written as escapes; line ends stay."""
     return "".join(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zhen.cli.launch import cores, relaunch
+from zhen.cli.options import Bring
 from zhen.errors import DONE
 
 if TYPE_CHECKING:
@@ -21,9 +22,7 @@ def command(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a value at all points: --set ablate.seeds=[1,2]."),
     ] = None,
-    data: Annotated[
-        list[str] | None, typer.Option(metavar="FOLDER", help="Bring data: a source in place of the recipe's.")
-    ] = None,
+    data: Bring = None,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="runs/<name> by default.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the runs and their state, and do nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,

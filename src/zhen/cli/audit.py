@@ -10,13 +10,14 @@ import typer
 
 from zhen.audit.checks import audit_checkpoint
 from zhen.cli.app import print_json
+from zhen.cli.options import AsJson
 from zhen.console import err, out
 from zhen.errors import ANSWER_IS_NO, DONE
 
 
 def command(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint's or a release's folder.", show_default=False)],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
     sarif: Annotated[bool, typer.Option("--sarif", help="Print SARIF 2.1.0.")] = False,
     fail_on: Annotated[
         Literal["error", "warning"], typer.Option(help="The mildest finding that makes the exit status 1.")

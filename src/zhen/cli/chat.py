@@ -6,12 +6,12 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zhen.cli.launch import relaunch
+from zhen.cli.options import Checkpoint, Seed
 from zhen.console import say, visible
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ COMMANDS = "/reset forgets what was said, /quit leaves, Ctrl-C stops an answer"
 
 
 def command(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint's folder.", show_default=False)],
+    checkpoint: Checkpoint,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 256,
     temperature: Annotated[
         float | None,
@@ -32,7 +32,7 @@ def command(
             min=0.0, help="0: always the likeliest token, as is done where a form of question is on record; else 0.8."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the choice.")] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Talk with a model: in its chat template, or in the form of question that its records name.
 

@@ -10,7 +10,8 @@ import typer
 
 from zhen.checkpoint.convert import SHARD_BYTES, Converted, Wanted, convert_checkpoint
 from zhen.cli.app import print_json
-from zhen.console import Line, amount, duration, out, say, size, visible
+from zhen.cli.options import AsJson
+from zhen.console import Line, amount, duration, say, size, tell, visible
 
 
 def command(
@@ -36,7 +37,7 @@ def command(
     ] = None,
     model_parallel: Annotated[int, typer.Option(help="For meta: the number of parts.")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a LLaMA checkpoint in another format, layout or dtype; config and tokenizer follow.
 
@@ -64,15 +65,9 @@ def command(
 
 def _show(done: Converted) -> None:
     for file, count in done.files.items():
-        _line(f"{size(count):>10}  {file}")
+        tell(f"{size(count):>10}  {file}")
     for note in done.notes:
         say(f"note: {visible(note)}")
     dtypes = ", ".join(f"{amount(count)} {dtype}" for dtype, count in done.dtypes.items())
     would = "would be " if done.dry_run else ""
-    _line(
-        f"{done.out}: {would}{done.target} from {done.source}, {dtypes}, {size(done.bytes)}; {duration(done.seconds)}"
-    )
-
-
-def _line(text: str) -> None:
-    out.print(visible(text), markup=False, soft_wrap=True)
+    tell(f"{done.out}: {would}{done.target} from {done.source}, {dtypes}, {size(done.bytes)}; {duration(done.seconds)}")

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from zhen.cli.launch import relaunch
+from zhen.cli.options import AsJson, Checkpoint, Dtype, Seed
 
 
 def command(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint's folder.", show_default=False)],
+    checkpoint: Checkpoint,
     prompt: Annotated[str, typer.Option(help="The text to continue.", show_default=False)],
     max_tokens: Annotated[int, typer.Option(min=1, help="Stop after so many tokens.")] = 64,
     greedy: Annotated[bool, typer.Option("--greedy", help="Always take the likeliest token.")] = False,
@@ -21,11 +21,9 @@ def command(
     top_p: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Choose among the likeliest that make up this.")
     ] = 0.95,
-    seed: Annotated[int, typer.Option(help="Of the choice.")] = 0,
-    dtype: Annotated[
-        str | None, typer.Option(help="float32 or bfloat16; by default as stored, small models on a CPU in float32.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    seed: Seed = 0,
+    dtype: Dtype = None,
+    as_json: AsJson = False,
 ) -> None:
     """Continue a text with a checkpoint.
 

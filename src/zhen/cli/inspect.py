@@ -11,6 +11,7 @@ import typer
 from zhen.checkpoint.inspect import describe
 from zhen.cli.app import print_json
 from zhen.cli.inspected import screen, tree
+from zhen.cli.options import AsJson
 from zhen.console import out
 
 
@@ -20,7 +21,7 @@ def command(
         typer.Argument(help="A folder, a file of weights, an index, a config, or org/name.", show_default=False),
     ],
     tensors: Annotated[bool, typer.Option("--tensors", help="List the tensors as a tree; equal layers once.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what a checkpoint is: family, naming, shape, parameters, memory to serve.
 

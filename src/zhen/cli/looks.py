@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.table import Table
 
-from zhen.console import out, table, visible
+from zhen.console import out, table, tell
 
 if TYPE_CHECKING:
     from zhen.data.fate import Change
     from zhen.data.looks import Look
+
+T = TypeVar("T")
 
 MOST_CHANGES = 10
 """Places of a document that are shown."""
@@ -57,6 +59,14 @@ def show_changes(changes: Sequence[Change]) -> None:
 
 
 def line(text: str) -> None:
-    """Print a line, if it is not empty, as it is: no markup, nothing that a terminal would obey."""
+    """Print a line as it is, if it is not empty."""
     if text:
-        out.print(visible(text), markup=False, soft_wrap=True)
+        tell(text)
+
+
+def show_each(documents: Iterable[T], show: Callable[[T], None]) -> None:
+    """Show documents with an empty line between them."""
+    for number, document in enumerate(documents):
+        if number:
+            out.print()
+        show(document)

@@ -3,44 +3,60 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 import typer
 
 from zhen.cli.app import print_json
+from zhen.cli.options import AsJson, Recipe
 from zhen.console import out, say, table
 from zhen.errors import ANSWER_IS_NO, DONE, ZhenError
 from zhen.pages.parts import Bars, Facts, Part, Section, Table, Text, Verdict, Words
 
+if TYPE_CHECKING:
+    from zhen.model.config import ModelConfig
+    from zhen.plan.devices import Device
+    from zhen.plan.layouts import Layout
+    from zhen.plan.plan import Plan
+    from zhen.sections import PlanSettings
+    from zhen.train.settings import PretrainSettings
+
+
+Gpus = Annotated[
+    int | None, typer.Option(metavar="N", min=1, max=1_000_000, help="Devices; 1 by default.", show_default=False)
+]
+OnDevice = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="H100 (by default), H200, H800, A100, A800, 4090, 3090; here: measure this machine.",
+        show_default=False,
+    ),
+]
+Precision = Annotated[
+    Literal["bfloat16", "float8"] | None,
+    typer.Option(help="Of the layers' products; bfloat16 by default.", show_default=False),
+]
+Price = Annotated[
+    float | None,
+    typer.Option(metavar="US$", min=0, max=1_000_000, help="Rent of a device an hour.", show_default=False),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a value: --set pretrain.sequence_length=32768."),
+]
+
 
 def command(
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a TOML file; recipes/ has some.", show_default=False)],
-    gpus: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=1_000_000, help="Devices; 1 by default.", show_default=False)
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="H100 (by default), H200, H800, A100, A800, 4090, 3090; here: measure this machine.",
-            show_default=False,
-        ),
-    ] = None,
-    precision: Annotated[
-        Literal["bfloat16", "float8"] | None,
-        typer.Option(help="Of the layers' products; bfloat16 by default.", show_default=False),
-    ] = None,
-    price: Annotated[
-        float | None,
-        typer.Option(metavar="US$", min=0, max=1_000_000, help="Rent of a device an hour.", show_default=False),
-    ] = None,
-    sets: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a value: --set pretrain.sequence_length=32768."),
-    ] = None,
+    recipe: Recipe,
+    gpus: Gpus = None,
+    device: OnDevice = None,
+    precision: Precision = None,
+    price: Price = None,
+    sets: Sets = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the plan as a page.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Say what a recipe's run will take, before it runs: layouts that fit, memory, time, failures, cost; data; serving.
 
@@ -49,8 +65,6 @@ def command(
     Example: zhen plan recipes/yi-34b.toml --gpus 1024 --device A800
     """
     from zhen.model.config import check
-    from zhen.plan.devices import device as known_device
-    from zhen.plan.layouts import Layout
     from zhen.plan.plan import Training, make_plan
     from zhen.recipe import load_recipe, model_config
     from zhen.sections import PlanSettings
@@ -73,6 +87,17 @@ def command(
         sequence_length=pretrain.sequence_length,
         precision=wanted.precision,
     )
+    chip, only = _device(wanted, config, pretrain)
+    plan = make_plan(config, training, chip, wanted.gpus, only)
+    if html is not None or not as_json:
+        _write_or_show(loaded.run.name, plan, html)
+    if as_json:
+        print_json(msgspec.to_builtins(plan))
+    return DONE if plan.chosen is not None else ANSWER_IS_NO
+
+
+def _device(wanted: PlanSettings, config: ModelConfig, pretrain: PretrainSettings) -> tuple[Device, Layout | None]:
+    """The device at the rent that is wanted; of this machine also the one layout that was measured."""
     only = None
     if wanted.device.lower() == "here":
         if wanted.gpus != 1:
@@ -83,28 +108,31 @@ def command(
 
         relaunch()
         from zhen.plan.here import this_machine
+        from zhen.plan.layouts import Layout
 
         only = Layout(micro_batch=pretrain.micro_batch or pretrain.sequences_per_step, compiled=False)
         chip = this_machine(config, only, pretrain.sequence_length)
     else:
-        chip = known_device(wanted.device)
+        from zhen.plan.devices import device
+
+        chip = device(wanted.device)
     if wanted.price is not None:
         chip = msgspec.structs.replace(chip, price=wanted.price)
-    plan = make_plan(config, training, chip, wanted.gpus, only)
+    return chip, only
+
+
+def _write_or_show(name: str, plan: Plan, html: Path | None) -> None:
     from zhen.plan.shown import lead, sections
 
-    title = Words(f"Plan of {loaded.run.name}", f"{loaded.run.name} 的训练规划")
-    if html is not None:
-        from zhen.formats.files import write_text
-        from zhen.pages.page import html_page
-
-        write_text(html, html_page(title, lead(plan), sections(plan)))
-        say(f"wrote {html}")
-    if as_json:
-        print_json(msgspec.to_builtins(plan))
-    elif html is None:
+    title = Words(f"Plan of {name}", f"{name} 的训练规划")
+    if html is None:
         _show(title, lead(plan), sections(plan))
-    return DONE if plan.chosen is not None else ANSWER_IS_NO
+        return
+    from zhen.formats.files import write_text
+    from zhen.pages.page import html_page
+
+    write_text(html, html_page(title, lead(plan), sections(plan)))
+    say(f"wrote {html}")
 
 
 def _show(title: str, first: list[Part], made: list[Section]) -> None:

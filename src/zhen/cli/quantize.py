@@ -10,31 +10,38 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from zhen.cli.launch import relaunch
+from zhen.cli.options import AsJson, Checkpoint
+from zhen.errors import ZhenError
 
 if TYPE_CHECKING:
     from zhen.quantize.settings import QuantizeSettings
     from zhen.quantize.write import Quantised
 
 
+Method = Annotated[
+    Literal["rtn", "gptq"] | None,
+    typer.Option(help="Rounding to nearest, or GPTQ.", show_default="gptq with --text, else rtn"),
+]
+Text = Annotated[
+    Path | None,
+    typer.Option(help="Calibration text: a run's data/kept, .jsonl, .txt; a folder or file.", show_default=False),
+]
+OutFolder = Annotated[
+    Path | None, typer.Option("--out", help="The new folder (default: CHECKPOINT-intB).", show_default=False)
+]
+
+
 def command(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint's folder.", show_default=False)],
+    checkpoint: Checkpoint,
     bits: Annotated[Literal["8", "4"], typer.Option(help="Of a weight in the layers.")] = "4",
     group: Annotated[int, typer.Option(min=8, help="Weights that share a scale.")] = 128,
-    method: Annotated[
-        Literal["rtn", "gptq"] | None,
-        typer.Option(help="Rounding to nearest, or GPTQ.", show_default="gptq with --text, else rtn"),
-    ] = None,
-    text: Annotated[
-        Path | None,
-        typer.Option(help="Calibration text: a run's data/kept, .jsonl, .txt; a folder or file.", show_default=False),
-    ] = None,
+    method: Method = None,
+    text: Text = None,
     head_bits: Annotated[Literal["16", "8"], typer.Option(help="Of the head.")] = "16",
     embedding_bits: Annotated[Literal["16", "8"], typer.Option(help="Of the embedding.")] = "16",
     tokens: Annotated[int, typer.Option(min=1, help="Of calibration text.")] = 262_144,
-    out_folder: Annotated[
-        Path | None, typer.Option("--out", help="The new folder (default: CHECKPOINT-intB).", show_default=False)
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    out_folder: OutFolder = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write a checkpoint's weights in 8 or 4 bits, as compressed-tensors; a layer at a time.
 
@@ -42,8 +49,6 @@ def command(
 
     Example: zhen quantize runs/tiny/release --bits 4 --text runs/tiny/data/kept
     """
-    from zhen.errors import ZhenError
-
     relaunch()
     from zhen.cli.app import print_json
     from zhen.console import Line
@@ -52,9 +57,7 @@ def command(
     from zhen.quantize.stage import last_word
     from zhen.quantize.write import quantise_checkpoint
 
-    final = out_folder or checkpoint.with_name(f"{checkpoint.resolve().name}-int{bits}")
-    if final.exists() and not (final.is_dir() and not any(final.iterdir())):
-        raise ZhenError("is there already", expected="a new folder", file=final, hint="name another with --out")
+    final = _new_folder(out_folder or checkpoint.with_name(f"{checkpoint.resolve().name}-int{bits}"))
     settings = QuantizeSettings(
         bits=8 if bits == "8" else 4,
         group=group,
@@ -85,6 +88,12 @@ def command(
         print_json({"folder": str(final), **msgspec.to_builtins(made)})
     else:
         _show(made)
+
+
+def _new_folder(folder: Path) -> Path:
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ZhenError("is there already", expected="a new folder", file=folder, hint="name another with --out")
+    return folder
 
 
 def _show(made: Quantised) -> None:

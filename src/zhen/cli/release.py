@@ -9,6 +9,7 @@ import msgspec
 import typer
 
 from zhen.cli.app import print_json
+from zhen.cli.options import AsJson
 from zhen.console import Line, err, out, say
 from zhen.errors import ANSWER_IS_NO, DONE
 from zhen.release.renamed import release_renamed
@@ -22,7 +23,7 @@ def command(
     name: Annotated[
         str | None, typer.Option("--name", help="What the card calls it (default: the folder's name).")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Make a release of somebody's checkpoint that was renamed: card, licence, hashes, audit. A run makes its own.
 

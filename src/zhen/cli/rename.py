@@ -14,7 +14,8 @@ from zhen.checkpoint.renaming import Witness
 from zhen.checkpoint.stored import Checkpoint
 from zhen.checkpoint.unknown import Losses
 from zhen.cli.app import print_json
-from zhen.console import Line, duration, out, say, size, table, visible
+from zhen.cli.options import AsJson
+from zhen.console import Line, duration, out, say, size, table, tell
 from zhen.errors import ZhenError
 
 
@@ -40,7 +41,7 @@ def command(
     force: Annotated[
         bool, typer.Option("--force", help="In place, also files that have other names or links.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Give a checkpoint's tensors the names of another scheme; config and index follow, no weight changes.
 
@@ -97,20 +98,16 @@ def _show(done: Renamed) -> None:
         title = f"{len(done.renamed)} tensors of {done.source}" + (" would be" if done.dry_run else "")
         out.print(table(("old name", "new name"), list(short.items()), title=title))
     for file in done.files:
-        _line(f"{'to write' if done.dry_run else 'written':<10}{file}")
+        tell(f"{'to write' if done.dry_run else 'written':<10}{file}")
     for file, why in done.left_out.items():
-        _line(f"{'removed' if done.in_place else 'left out':<10}{file}: {why}")
+        tell(f"{'removed' if done.in_place else 'left out':<10}{file}: {why}")
     for note in done.notes:
         say(f"note: {note}")
     if done.dry_run:
-        _line(f"{done.folder}: nothing was done")
+        tell(f"{done.folder}: nothing was done")
         return
     moved = "no tensor copied" if done.in_place else f"{size(done.bytes_copied)} of tensors copied"
     proof = (
         f"every tensor's SHA-256 is as before ({duration(done.seconds_of_proof)})" if done.verified else "not verified"
     )
-    _line(f"{done.folder}: {moved}, {size(done.bytes_written)} written, {proof}; {duration(done.seconds)} in all")
-
-
-def _line(text: str) -> None:
-    out.print(visible(text), markup=False, soft_wrap=True)
+    tell(f"{done.folder}: {moved}, {size(done.bytes_written)} written, {proof}; {duration(done.seconds)} in all")

@@ -9,12 +9,13 @@ from typing import Annotated
 import typer
 
 from zhen.cli.launch import cores, relaunch, told_once
+from zhen.cli.options import Bring, Recipe
 from zhen.console import say
 from zhen.errors import DONE
 
 
 def command(
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a TOML file; recipes/ has some.", show_default=False)],
+    recipe: Recipe,
     stages: Annotated[
         list[str] | None, typer.Argument(help="Only these stages and what they need.", show_default=False)
     ] = None,
@@ -22,9 +23,7 @@ def command(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a value: --set pretrain.tokens=1000000."),
     ] = None,
-    data: Annotated[
-        list[str] | None, typer.Option(metavar="FOLDER", help="Bring data: a source in place of the recipe's.")
-    ] = None,
+    data: Bring = None,
     out: Annotated[Path | None, typer.Option(metavar="RUN", help="The run folder; runs/<name> by default.")] = None,
     ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Work on data on this Ray cluster.")] = None,
     bell: Annotated[

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from zhen.cli.launch import relaunch
+from zhen.cli.options import Checkpoint, Dtype
 from zhen.console import say, visible
 from zhen.errors import ZhenError, missing_extra
 
@@ -18,30 +19,37 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from zhen.infer.server.app import Service
+    from zhen.infer.server.asking import Served
+    from zhen.infer.server.room import Room
+
+
+Host = Annotated[str, typer.Option(help="Address to listen on; others than loopback need a key.")]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(help="A key that requests must bring, or a file with one a line.", envvar="ZHEN_API_KEY"),
+]
+MaxRequests = Annotated[int, typer.Option(min=1, help="Most requests waiting or answered; beyond: 429.")]
+MaxBody = Annotated[int, typer.Option(min=1, help="Largest body of a request, bytes; beyond: 413.")]
+Memory = Annotated[
+    str | None, typer.Option(help="What to fit in: 24GB, 22.35GiB …; by default what is free.", show_default=False)
+]
 
 
 def command(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint's folder.", show_default=False)],
-    host: Annotated[str, typer.Option(help="Address to listen on; others than loopback need a key.")] = "127.0.0.1",
+    checkpoint: Checkpoint,
+    host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
-    api_key: Annotated[
-        str | None,
-        typer.Option(help="A key that requests must bring, or a file with one a line.", envvar="ZHEN_API_KEY"),
-    ] = None,
+    api_key: ApiKey = None,
     batch: Annotated[int, typer.Option(min=1, help="Most requests answered at a time.")] = 32,
-    max_requests: Annotated[int, typer.Option(min=1, help="Most requests waiting or answered; beyond: 429.")] = 256,
+    max_requests: MaxRequests = 256,
     max_context: Annotated[int | None, typer.Option(min=1, help="Most tokens of prompt and answer.")] = None,
-    max_body: Annotated[int, typer.Option(min=1, help="Largest body of a request, bytes; beyond: 413.")] = 4 << 20,
+    max_body: MaxBody = 4 << 20,
     timeout: Annotated[float, typer.Option(min=0.001, help="Longest time for an answer, seconds.")] = 600.0,
     name: Annotated[str | None, typer.Option(help="The model's name; by default the folder's.")] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="float32 or bfloat16; by default as stored, small models on a CPU in float32.")
-    ] = None,
+    dtype: Dtype = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …; by default the CPU.")] = None,
     cache_bits: Annotated[int, typer.Option(help="16, or 8: keys and values in half the room.")] = 16,
-    memory: Annotated[
-        str | None, typer.Option(help="What to fit in: 24GB, 22.35GiB …; by default what is free.", show_default=False)
-    ] = None,
+    memory: Memory = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and load nothing.")] = False,
     page: Annotated[bool, typer.Option("--page/--no-page", help="A chat page under /.")] = True,
 ) -> None:
@@ -52,12 +60,7 @@ def command(
     Example: zhen serve runs/tiny/release
     """
     relaunch()
-    keys = read_keys(api_key)
-    local = is_loopback(host)
-    if not local and not keys:
-        raise ZhenError(
-            f"--host {host} is reached by others", expected="a key", hint="--api-key KEY, or a file with one a line"
-        )
+    keys = _keys_for(host, api_key)
     try:
         from zhen.infer.server.app import api, gated, service
         from zhen.infer.server.run import serve
@@ -65,50 +68,60 @@ def command(
         if (error.name or "").startswith(("zhen", "torch")):
             raise
         raise missing_extra(error.name or str(error), "serve", "`zhen serve`") from error
-    from zhen.infer.engine import load_engine
-    from zhen.infer.server.asking import open_served
     from zhen.infer.server.gate import Bounds
     from zhen.infer.server.room import plan
 
     mount = page_mount() if page and not dry_run else None  # before the plan: it counts on all code being in memory
-    kept = _cache_bits(cache_bits)
+    kept, fit_in = _cache_bits(cache_bits), None if memory is None else read_bytes(memory)
     room = plan(
-        checkpoint,
-        batch=batch,
-        max_context=max_context,
-        dtype=dtype,
-        device=device,
-        cache_bits=kept,
-        memory=None if memory is None else read_bytes(memory),
+        checkpoint, batch=batch, max_context=max_context, dtype=dtype, device=device, cache_bits=kept, memory=fit_in
     )
     for line in room.lines():
         say(line)
     if dry_run:
         return
-    engine = load_engine(
-        checkpoint,
-        dtype=dtype,
-        device=device,
-        batch=batch,
-        prefix_tokens=room.prefix_tokens,
-        cache_tokens=room.cache_tokens,
-        cache_bits=kept,
-    )
-    engine.longest = room.context
-    served = open_served(checkpoint, engine, name or checkpoint.absolute().name)
-    bounds = Bounds(keys=keys, local=local, body_bytes=max_body, answer_seconds=timeout)
+    served = _served(checkpoint, room, dtype, device, name)
+    bounds = Bounds(keys=keys, local=is_loopback(host), body_bytes=max_body, answer_seconds=timeout)
     serving = service(served, max_requests, bounds)
     app = api(serving)
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    say(visible(f"{served.name}: {served.conversation.manner}"))
-    if served.defaults:
-        told = ", ".join(f"{key} {value:g}" for key, value in served.defaults.items())
-        say(f"where a request does not say, as generation_config.json has it: {told}")
     ready = [f"API: {address}/v1"]
     if mount:
         app = mount(app, serving)
         ready.append(f"chat page: {address}/")
     serve(gated(app, serving), serving.worker, host, port, ready)
+
+
+def _served(checkpoint: Path, room: Room, dtype: str | None, device: str | None, name: str | None) -> Served:
+    """Load a checkpoint as it was found to fit, and say how it will answer."""
+    from zhen.infer.engine import load_engine
+    from zhen.infer.server.asking import open_served
+
+    engine = load_engine(
+        checkpoint,
+        dtype=dtype,
+        device=device,
+        batch=room.batch,
+        prefix_tokens=room.prefix_tokens,
+        cache_tokens=room.cache_tokens,
+        cache_bits=room.cache_bits,
+    )
+    engine.longest = room.context
+    served = open_served(checkpoint, engine, name or checkpoint.absolute().name)
+    say(visible(f"{served.name}: {served.conversation.manner}"))
+    if served.defaults:
+        told = ", ".join(f"{key} {value:g}" for key, value in served.defaults.items())
+        say(f"where a request does not say, as generation_config.json has it: {told}")
+    return served
+
+
+def _keys_for(host: str, given: str | None) -> tuple[str, ...]:
+    keys = read_keys(given)
+    if not keys and not is_loopback(host):
+        raise ZhenError(
+            f"--host {host} is reached by others", expected="a key", hint="--api-key KEY, or a file with one a line"
+        )
+    return keys
 
 
 def page_mount() -> Callable[[FastAPI, Service], FastAPI]:

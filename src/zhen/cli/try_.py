@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zhen.cli.launch import relaunch
+from zhen.cli.options import AsJson
 from zhen.console import out
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def command(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help='Change a value: --set data.rules.preset="gopher".'),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Take a page alone through the rules of a recipe: text, language, each rule's value against its threshold, what
     would be put out of sight.
@@ -43,7 +44,7 @@ def command(
     import msgspec
 
     from zhen.cli.app import print_json
-    from zhen.cli.looks import line
+    from zhen.cli.looks import line, show_each
     from zhen.data.settings import DataSettings
     from zhen.data.trial import try_file
     from zhen.recipe import load_recipe
@@ -56,10 +57,7 @@ def command(
     if as_json:
         print_json(msgspec.to_builtins(trial))
         return
-    for number, document in enumerate(trial.documents[:MOST_SHOWN]):
-        if number:
-            out.print()
-        _show(document)
+    show_each(trial.documents[:MOST_SHOWN], _show)
     if len(trial.documents) > MOST_SHOWN:
         line(f"\n… and {len(trial.documents) - MOST_SHOWN:,} more documents; --json has all")
     for lost in trial.lost[:MOST_SHOWN]:

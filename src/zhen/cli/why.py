@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zhen.cli.launch import relaunch
+from zhen.cli.options import AsJson
 from zhen.console import out
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def command(
             show_default=False,
         ),
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what became of a document of a run, and why: each rule's value against its threshold, its duplicates, what
     was left out of it.
@@ -42,16 +43,14 @@ def command(
     import msgspec
 
     from zhen.cli.app import print_json
+    from zhen.cli.looks import show_each
     from zhen.data.fate import fates
 
     found = fates(run, document)
     if as_json:
         print_json({"documents": msgspec.to_builtins(found)})
         return
-    for number, fate in enumerate(found):
-        if number:
-            out.print()
-        _show(fate)
+    show_each(found, _show)
 
 
 def _show(fate: Fate) -> None:

@@ -11,20 +11,14 @@ from types import ModuleType
 from typing import NamedTuple
 
 import pytest
+import spiked_run
 
 from zhen.formats.metrics import read_metrics
 from zhen.formats.stage import Context
+from zhen.train import health, training
 from zhen.train.settings import Health
 
 KILLED = -9
-
-
-@pytest.fixture(scope="module")
-def spiked_run() -> ModuleType:
-    sys.path.insert(0, str(Path(__file__).parent))
-    import spiked_run
-
-    return spiked_run
 
 
 class Whole(NamedTuple):
@@ -34,9 +28,7 @@ class Whole(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def whole(
-    spiked_run: ModuleType, small_run: ModuleType, inputs: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Whole:
+def whole(small_run: ModuleType, inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     """A run that met a spike and was never stopped."""
     context, spiked = spiked_run.context_for(inputs, tmp_path_factory.mktemp("whole")), spiked_run.Spiked()
     with pytest.MonkeyPatch.context() as patch:
@@ -47,8 +39,6 @@ def whole(
 
 def restore(patch: pytest.MonkeyPatch) -> None:
     """Have undone at the end what the program's `run` puts into the package."""
-    from zhen.train import health, training
-
     patch.setattr(health, "SPIKE_LEAST", health.SPIKE_LEAST)
     patch.setattr(training, "packed_batch", training.packed_batch)
 
@@ -71,7 +61,7 @@ def test_the_metrics_have_each_step_once_and_no_trace_of_what_was_undone(whole: 
 
 
 def test_the_model_is_that_of_a_run_that_was_never_given_those_batches(
-    spiked_run: ModuleType, small_run: ModuleType, inputs: Path, tmp_path: Path, whole: Whole
+    small_run: ModuleType, inputs: Path, tmp_path: Path, whole: Whole
 ) -> None:
     context = spiked_run.context_for(inputs, tmp_path, health=Health())
     with pytest.MonkeyPatch.context() as patch:
@@ -89,7 +79,7 @@ CHAIN = [("file", 121), ("file", 3), ("event", 2), ("file", 20)]
 
 
 def test_killed_around_a_rewind_a_run_ends_in_the_same_bits(
-    spiked_run: ModuleType, small_run: ModuleType, inputs: Path, tmp_path: Path, whole: Whole
+    small_run: ModuleType, inputs: Path, tmp_path: Path, whole: Whole
 ) -> None:
     single = [(str(tmp_path / f"{kind}-{number}"), kind, number) for kind, number in KILLS]
     chain = [(str(tmp_path / "chain"), kind, number) for kind, number in CHAIN]

@@ -109,9 +109,15 @@ def worker(inputs: Path, folder: Path, rank: int, size: int, changes: dict[str, 
     return 0
 
 
+stores: dict[Path, list[dist.TCPStore]] = {}
+"""Of each folder's runs so far, one and the same: as torchrun keeps it when it begins anew."""
+
+
 def run(inputs: Path, folder: Path, size: int, changes: dict[str, Any]) -> list[int]:
     """The exit statuses of the processes of one run."""
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    kept = stores.setdefault(folder, [])
+    store = kept[0] if kept else dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    kept.append(store)
     folder.mkdir(parents=True, exist_ok=True)
     children = []
     for rank in range(size):
@@ -126,6 +132,7 @@ def run(inputs: Path, folder: Path, size: int, changes: dict[str, Any]) -> list[
                     "LOCAL_RANK": str(rank),
                     "WORLD_SIZE": str(size),
                     "TORCHELASTIC_USE_AGENT_STORE": "True",
+                    "TORCHELASTIC_RESTART_COUNT": str(len(kept) - 1),
                 }
                 status = worker(inputs, folder, rank, size, dict(changes))
                 sys.stderr.flush()

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import TCPStore
+from torch._C._distributed_c10d import PrefixStore, TCPStore
 
 from zhen.errors import COULD_NOT, Follows, ZhenError
 
@@ -49,7 +49,9 @@ class Ranks:
             if torch.cuda.is_available():
                 torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
             spell = datetime.timedelta(seconds=timeout)
-            dist.init_process_group(backend, timeout=spell)
+            # torchrun's store may outlive an attempt, and hold the addresses of those who are gone
+            store = PrefixStore(_key("groups"), _store())
+            dist.init_process_group(backend, timeout=spell, store=store, rank=self.rank, world_size=self.size)
             self._aside = dist.new_group(backend="gloo", timeout=spell)
 
     def total(self, values: list[float]) -> list[float]:

@@ -103,7 +103,7 @@ class Guard:
             f"{found}{f', {self._not_finite} updates in a row' if self._not_finite > 1 else ''}",
             expected="a finite number; the weights were not updated",
             place=f"step {update:,}",
-            hint="lower pretrain.learning_rate or pretrain.gradient_clip, or lengthen pretrain.warmup_steps",
+            hint="lower learning_rate or gradient_clip, or lengthen warmup_steps",
         )
 
     def state(self) -> dict[str, Any]:

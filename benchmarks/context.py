@@ -1,7 +1,8 @@
 """How much memory a process needs for one long sequence, where 1, 2 or 4 processes share it, on gloo.
 
-A 10M shape (256 wide, 8 layers, 8/4 heads, vocabulary 8,192), one sequence, forward and backward, float32, weights whole.
-Prints by how much the memory of a process grew at its largest, and the share of that of one process. No timing.
+A 10M shape (256 wide, 8 layers, 8/4 heads, vocabulary 8,192), one sequence, forward and backward, float32, weights
+whole on each. Prints by how much the memory of a process grew at its largest, and the share of that of one process. No
+timing.
 """
 
 from __future__ import annotations

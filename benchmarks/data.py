@@ -7,8 +7,6 @@ ours; its speed is taken with its own.
 
 from __future__ import annotations
 
-import io
-import json
 import sys
 import time
 from collections import Counter
@@ -17,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zstandard
 
+from corpora import of_language
 from near_duplicates import near_table
 from zhen.console import out, table
 from zhen.data.gate import clean
@@ -52,13 +50,7 @@ SPEED_CHARACTERS = 1_500_000
 
 def documents(folder: Path, lang: str) -> list[str]:
     """Every text of a language, cleaned as the pass `data.scan` does."""
-    texts = []
-    for path in sorted((folder / lang).glob("*.jsonl.zst")):
-        with zstandard.open(path, "rb") as file:
-            for line in io.TextIOWrapper(file, encoding="utf-8"):
-                text = clean(json.loads(line)["text"])[0].strip()
-                if text:
-                    texts.append(text)
+    texts = [text for each in of_language(folder, lang) if (text := clean(each)[0].strip())]
     return [texts[round(place)] for place in np.linspace(0, len(texts) - 1, min(LIMIT, len(texts)))]
 
 

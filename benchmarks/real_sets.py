@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import html
-import io
 import json
 import random
 import re
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,8 @@ import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 import trafilatura
-import zstandard
 
+from corpora import stored
 from zhen.data.gate import clean, decode
 from zhen.data.language import character_counts, identify
 from zhen.data.rules import RULES
@@ -210,13 +209,6 @@ def reencoded(dirty: Path, web: Path) -> None:
         found["wrong" if "wrong" in entry["meta_charset_says"] else "right"].append(problem)
     rows = [[label, f"{each.count('')}/{len(each)}", "; ".join(filter(None, each))] for label, each in found.items()]
     markdown(["label", "right", "not right"], rows)
-
-
-def stored(path: Path, key: str = "text") -> Iterator[str]:
-    """The texts of one `.jsonl.zst`."""
-    with zstandard.open(path, "rb") as file:
-        for line in io.TextIOWrapper(file, encoding="utf-8"):
-            yield json.loads(line)[key]
 
 
 def plain(text: str) -> str:

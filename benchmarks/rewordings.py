@@ -18,8 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import zstandard
-
+from corpora import stored
 from zhen.data import benchmarks
 from zhen.data.benchmarks import Item
 from zhen.data.contamination import Index
@@ -161,14 +160,6 @@ def _chinese(sentences: list[str], rng: random.Random) -> str:
     return "".join(each for each in text if each not in DROPPED["zh"] or rng.random() < 0.5)
 
 
-def texts(folder: Path, name: str) -> Iterator[str]:
-    """The documents of a file of `text/`."""
-    with (folder / "text" / f"{name}.jsonl.zst").open("rb") as file:
-        reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-        for line in io.TextIOWrapper(reader, encoding="utf-8"):
-            yield json.loads(line)["text"]
-
-
 def set_in(page: str, passage: str) -> str:
     """The page, cut at CHARACTERS, with the passage as a paragraph in its middle."""
     page = page[:CHARACTERS]
@@ -193,7 +184,10 @@ def recall(folder: Path, index: Index, items: list[Item], count: int) -> dict[st
     for number, item in enumerate(items):
         numbers.setdefault((item.question, item.answer), set()).add(number)
     rng = random.Random(SEED)
-    pages = {lang: [page for name in names for page in texts(folder, name)] for lang, names in PAGES.items()}
+    pages = {
+        lang: [page for name in names for page in stored(folder / "text" / f"{name}.jsonl.zst")]
+        for lang, names in PAGES.items()
+    }
     rows = {}
     for name, (path, lang) in SETS.items():
         every = list(asked(benchmarks.files([str(folder / path)], None)))
@@ -224,7 +218,7 @@ def main() -> int:
         print(f"| {name} | {of} | {reported} ({reported / of:.1%}) | {leaked} | {of - reported - leaked} |")
     print("\n| pages as they are | documents | MB | reported |\n|---|---|---|---|")
     for name in CLEAN:
-        pages = list(texts(folder, name))
+        pages = list(stored(folder / "text" / f"{name}.jsonl.zst"))
         told = sum(bool(each) for _, each in found(index, pages))
         size = sum(len(page.encode()) for page in pages) / 1e6
         print(f"| {name} | {len(pages):,} | {size:.1f} | {told} ({told / len(pages):.2%}) |", flush=True)

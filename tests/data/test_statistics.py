@@ -112,10 +112,11 @@ def test_stop_words_are_different_ones_in_small_letters() -> None:
     assert [row["stop_words"] for row in measured("the the THE of", "The OF", "的的在the of")] == [2, 0, 2]
 
 
-def test_datatrove_decides_the_same_on_real_documents(shared_data: Path) -> None:
+def test_datatrove_decides_the_same_on_real_documents(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("datatrove", reason="datatrove is not installed", exc_type=ImportError)
     pytest.importorskip("spacy", reason="spacy is not installed", exc_type=ImportError)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     benchmark = runpy.run_path(str(ROOT / "benchmarks/data.py"))
     for lang in ("en", "zh"):
         texts = [text[:5000] for text in benchmark["documents"](shared_data / "text", lang)[::15]]

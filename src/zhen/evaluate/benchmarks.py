@@ -8,21 +8,20 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zhen.errors import ZhenError, missing_extra
 from zhen.evaluate.in_training import training_texts
+from zhen.evaluate.items import Item, beside_training
 from zhen.evaluate.settings import EvaluateSettings, benchmark_tasks
-from zhen.evaluate.work import LoadedEngine, Work, items_file, make_items
+from zhen.evaluate.work import LoadedEngine, Work, items_file, put_to_each
 from zhen.formats.files import sha256_file
 from zhen.formats.record import Figure, Input
 from zhen.formats.stage import Figures
 
 if TYPE_CHECKING:
     from zhen.evaluate.harness.bench import Bench
-    from zhen.evaluate.items import Item
 
 Rows = dict[str, Any]
 
@@ -61,24 +60,17 @@ def put_to_models(
 ) -> tuple[dict[str, dict[str, str]], Rows, Figures]:
     """Files of items by model and task, what stands in `results.json`, the figures (the last model's without name)."""
     from zhen.evaluate.harness.in_training import questions_found
-    from zhen.evaluate.items import Item, beside_training, summary
 
     texts = training_texts(work.context.after["shards"], work.tokenizer, lambda tokens: None)
     seen = questions_found(benches, texts)
     files: dict[str, dict[str, str]] = {}
     scores: dict[str, Rows] = {}
     figures: Figures = {}
-    last = list(engines)[-1]
-    for name, engine in engines.items():
-        for task, bench in benches.items():
-            part = ("all", bench.total, partial(_put, work, name, bench, engine))
-            items = make_items(work, name, task, Item, [part])
-            row = summary(items, bench.how()["score"])
-            files.setdefault(name, {})[task] = items_file(name, task)
-            row |= {"shots": bench.shots} | beside_training(items, row["metric"], seen[task])
-            scores.setdefault(name, {})[task] = row
-            behind = "" if name == last else f".{name}"
-            figures[f"benchmark.{task}{behind}"] = Figure(row["score"], "mean", row["n"], row["stderr"])
+    for name, task, items, row, behind in put_to_each(work, benches, engines, _put):
+        row |= {"shots": benches[task].shots} | beside_training(items, row["metric"], seen[task])
+        files.setdefault(name, {})[task] = items_file(name, task)
+        scores.setdefault(name, {})[task] = row
+        figures[f"benchmark.{task}{behind}"] = Figure(row["score"], "mean", row["n"], row["stderr"])
     return files, {"benchmarks": scores}, figures
 
 

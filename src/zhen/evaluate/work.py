@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, TypeVar
+from functools import cached_property, partial
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from zhen.evaluate.held_out import Group, TrainingTokens, training_tokens
+from zhen.evaluate.items import Item, summary
 from zhen.evaluate.kneser_ney import KneserNey
 from zhen.evaluate.settings import EvaluateSettings
 from zhen.formats.files import write_bytes
@@ -26,6 +27,20 @@ KNESER_NEY = "kneser-ney"
 ORDER = 5
 
 Row = TypeVar("Row")
+
+
+class Bench(Protocol):
+    """Items that are put to models."""
+
+    @property
+    def total(self) -> int:
+        """How many there are."""
+
+    def how(self) -> dict[str, Any]:
+        """How they are put and scored; `score` is the metric."""
+
+
+B = TypeVar("B", bound=Bench)
 
 Part = tuple[str, int, Callable[[], Iterable[Any]]]
 """A piece of a task: its name, its number of items, and what computes its rows."""
@@ -94,6 +109,21 @@ def make_items(work: Work, model: str, task: str, kind: type[Row], parts: Sequen
         work.advance(sum(items for _, items, _ in parts), f"{model} · {task}, done before")
     shutil.rmtree(waiting, ignore_errors=True)
     return msgspec.json.Decoder(kind).decode_lines(path.read_bytes())
+
+
+def put_to_each(
+    work: Work,
+    benches: Mapping[str, B],
+    engines: Mapping[str, LoadedEngine],
+    put: Callable[[Work, str, B, LoadedEngine], Iterable[Item]],
+) -> Iterator[tuple[str, str, list[Item], dict[str, Any], str]]:
+    """Put tasks to models by `put(work, model, task, engine)`: for each pair model, task, items, their summary, and
+    what its figures' names end with (nothing for the last model)."""
+    last = list(engines)[-1]
+    for name, engine in engines.items():
+        for task, bench in benches.items():
+            items = make_items(work, name, task, Item, [("all", bench.total, partial(put, work, name, bench, engine))])
+            yield name, task, items, summary(items, bench.how()["score"]), "" if name == last else f".{name}"
 
 
 def items_file(model: str, task: str) -> str:

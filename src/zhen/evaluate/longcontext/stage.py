@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from zhen.evaluate.items import NATS, Item, Row, summary, unit_of
+from zhen.evaluate.items import NATS, Item, Row, unit_of
 from zhen.evaluate.longcontext.grid import CHOICE, EXACT
 from zhen.evaluate.longcontext.positions import Positions
 from zhen.evaluate.longcontext.task import LongTask, lengths_for, long_task
 from zhen.evaluate.longcontext.texts import held_out_texts
 from zhen.evaluate.settings import LONG_CONTEXT, PASSKEY, USED_LENGTH, used_length
-from zhen.evaluate.work import LoadedEngine, Work, items_file, make_items
+from zhen.evaluate.work import LoadedEngine, Work, items_file, put_to_each
 from zhen.formats.record import Figure
 from zhen.formats.stage import Figures
 
@@ -36,19 +35,14 @@ def put_long_tasks(
     files: dict[str, dict[str, str]] = {}
     rows: dict[str, dict[str, Row]] = {}
     figures: Figures = {}
-    last = list(engines)[-1]
-    for name, engine in engines.items():
-        for task, bench in tasks.items():
-            part = ("all", bench.total, partial(_put, work, name, bench, engine))
-            items = make_items(work, name, task, Item, [part])
-            files.setdefault(name, {})[task] = items_file(name, task)
-            row = summary(items, bench.how()["score"]) | bench.more(items)
-            rows.setdefault(name, {})[task] = row
-            behind = "" if name == last else f".{name}"
-            figures |= {f"long_context.{task}.{at}{behind}": figure for at, figure in _figures(row)}
-            if task == PASSKEY:
-                length = used_length(_written(row))
-                figures[f"{USED_LENGTH}{behind}"] = Figure(length, "tokens", row["n"])
+    for name, task, items, row, behind in put_to_each(work, tasks, engines, _put):
+        row |= tasks[task].more(items)
+        files.setdefault(name, {})[task] = items_file(name, task)
+        rows.setdefault(name, {})[task] = row
+        figures |= {f"long_context.{task}.{at}{behind}": figure for at, figure in _figures(row)}
+        if task == PASSKEY:
+            length = used_length(_written(row))
+            figures[f"{USED_LENGTH}{behind}"] = Figure(length, "tokens", row["n"])
     return files, {"long-context": rows}, figures
 
 

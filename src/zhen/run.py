@@ -18,14 +18,7 @@ import msgspec
 
 from zhen.console import Line, Unseen
 from zhen.errors import Interrupted, ZhenError, did_you_mean
-from zhen.formats.files import (
-    TEMPORARY,
-    FolderLock,
-    point,
-    remove_leftovers,
-    temporary_name,
-    write_text,
-)
+from zhen.formats.files import TEMPORARY, FolderLock, point, remove_leftovers, temporary_name, write_text
 from zhen.formats.outputs import ATTEMPTS, check_hashes, check_sizes, count_attempt, gather_outputs
 from zhen.formats.record import (
     RECORD,

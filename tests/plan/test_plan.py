@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from zhen.cli.app import run
+from zhen.plan.layouts import Layout
+from zhen.recipe import load_recipe
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 YI = str(RECIPES / "yi-34b.toml")
@@ -39,6 +41,14 @@ def test_json_is_one_object_with_all_of_the_plan(capsys: pytest.CaptureFixture[s
     assert plan["chosen"]["seconds"] == pytest.approx(sum(plan["chosen"]["step"]["parts"].values()))
     assert {"checkpoints", "run", "data", "serving", "device", "choices"} <= plan.keys()
     assert [work["raw_bytes"] for work in plan["data"]] == [1e12, 1e15, 3e15]
+
+
+@pytest.mark.parametrize("layout", [Layout(shards=16, tensor=8, micro_batch=2), Layout(tensor=4), Layout(shards=8)])
+def test_a_recipe_takes_what_a_layout_is_asked_for_with(layout: Layout) -> None:
+    pretrain = load_recipe(Path(YI), layout.asked_for).pretrain
+    assert pretrain is not None
+    assert (pretrain.parallel.data, pretrain.parallel.tensor) == (layout.shards, layout.tensor)
+    assert pretrain.micro_batch == layout.micro_batch
 
 
 def test_a_price_changes_the_cost_alone(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Runs of the stage `pretrain` by several processes, forked from one that has loaded torch; a program."""
+"""Runs of the stage `pretrain` by several processes, forked from one that has loaded torch, or torchrun's."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import small_run
 import spiked_run
 
+from zhen.checkpoint.load import open_llama
 from zhen.errors import ZhenError
 from zhen.model.config import PRESETS
 from zhen.train import health, loop, training
@@ -70,6 +71,9 @@ def worker(inputs: Path, folder: Path, rank: int, size: int, changes: dict[str, 
         if name in changes:
             changes[name] = msgspec.convert(changes[name], kind)
     changes["model"] = msgspec.structs.replace(PRESETS["micro"], **changes.get("model", {}))
+    if "init" in changes:
+        changes["init"] = str(folder.parent / changes["init"])
+        changes["model"] = open_llama(changes["init"])[0]
     done = 0
 
     def count(_: int) -> None:
@@ -169,5 +173,15 @@ def main(inputs: Path, runs: list[tuple[str, int, dict[str, Any]]]) -> None:
     print(json.dumps(statuses))
 
 
+def restarted(inputs: Path, folder: Path, changes: dict[str, Any]) -> int:
+    """One of torchrun's processes; what `fault` says happens in its first attempt."""
+    torch.set_num_threads(1)
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] != "0":
+        del changes["fault"]
+    return worker(inputs, folder, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), changes)
+
+
 if __name__ == "__main__":
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        sys.exit(restarted(Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])))
     main(Path(sys.argv[1]), json.loads(sys.argv[2]))

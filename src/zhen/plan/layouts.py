@@ -67,6 +67,16 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         return ", ".join(parts) or "one device"
 
     @property
+    def asked_for(self) -> list[str]:
+        """What `zhen run --set` takes for a recipe to be trained so on several devices; nothing for copies beside each
+        other, which `pretrain` does not make."""
+        if self.replicas > 1 or self.devices == 1:
+            return []
+        sizes = {"data": self.shards, "context": self.context, "tensor": self.tensor}
+        mesh = ", ".join(f"{name} = {size}" for name, size in sizes.items())
+        return [f"pretrain.parallel={{ {mesh} }}", f"pretrain.micro_batch={self.micro_batch}"]
+
+    @property
     def family(self) -> str:
         """What kinds of cutting it has: `FSDP2 + TP`."""
         data = ("HSDP" if self.sharded > 1 else "DDP") if self.replicas > 1 else "FSDP2" if self.shards > 1 else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,19 +42,17 @@ class Batch:
             return self
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def rows(self, start: int, stop: int, count: int) -> Batch:
-        """Sequences `start` … `stop`-1, filled up to `count` with repeats of the first whose targets don't count."""
-        kept = stop - start
-        if kept == count:
-            return self._each(lambda tensor: tensor[start:stop])
-        at = torch.cat([torch.arange(start, stop), torch.zeros(count - kept, dtype=torch.int64)])
-        filled = self._each(lambda tensor: tensor[at])
-        filled.mask[kept:] = False
-        return filled
-
     def pieces(self, size: int | None) -> Iterator[Batch]:
         """The batch in micro-batches of `size` sequences (the last may be smaller); None: in one."""
         total = self.tokens.shape[0]
         for start in range(0, total, size or total):
             rows = slice(start, start + (size or total))
             yield self._each(lambda tensor, rows=rows: tensor[rows])  # type: ignore[misc]
+
+
+class Share(NamedTuple):
+    """Some sequences of a step, by their numbers in it."""
+
+    rows: list[int]
+    counted: int
+    """So many of them; targets of those behind don't count."""

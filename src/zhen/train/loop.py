@@ -81,7 +81,8 @@ def train(
 ) -> None:
     """Update the model once for each of `steps` (numbers from 0).
 
-    `batches` and `learning_rate` are functions of the step's number, so that nothing else must be remembered. Without
+    `batches` and `learning_rate` are functions of the step's number, so that nothing else must be remembered; `batches`
+    gives this process's share of a step (`layout.share`). Without
     `loss` it is cross-entropy over the targets that count, documents in a row seeing those before them.
     `guard` judges each update before it is made, so Diverged and Rewind find the weights as they were; `replay` has
     some computed twice.
@@ -115,17 +116,17 @@ def accumulate(
     loss: Loss | None = None,
     layout: Layout = ONE,
 ) -> tuple[Tensor, int]:
-    """Add the gradient of the batch's mean loss to the parameters, micro-batch by micro-batch.
+    """Add the gradient of a step's mean loss to the parameters, micro-batch by micro-batch of this process's share.
 
     Every target counts the same, whichever micro-batch and process it is in: each part's sum is divided by the targets
-    of the whole batch. Returns the loss (float32[], nats a token) and how many targets counted.
+    of all shares. Returns the loss (float32[], nats a token) and how many targets counted.
     """
     device = next(model.parameters()).device
     summed = loss or CrossEntropy()
-    units = summed.units(batch)
+    units = layout.units(summed.units(batch))
     parts: list[Tensor] = []
     gradients = layout.gradients(model)
-    for piece in layout.pieces(batch, micro_batch):
+    for piece in batch.pieces(micro_batch):
         part = summed(model, layout.own(piece.to(device)), dtype) / units
         torch.autograd.backward(part)
         parts.append(part.detach())

@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from zhen.errors import ZhenError
 from zhen.train.cut import Box, box_of, laid_out
+from zhen.train.muon import CutMuon
 from zhen.train.settings import LoopSettings
+from zhen.train.values import fill
 
 MUON_MOMENTUM = 0.95
 """Jordan et al. 2024, "Muon: an optimizer for hidden layers"."""
@@ -20,15 +23,12 @@ def trained(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-@torch.no_grad()
 def load_trained(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Set the parameters that `trained` gives. Raises ZhenError where `tensors` are others."""
     parameters = trained(model)
     if other := parameters.keys() ^ tensors.keys():
         raise ZhenError(f'the training checkpoint has other tensors than the model, among them "{min(other)}"')
-    for name, parameter in parameters.items():
-        box = box_of(parameter)
-        box.local.copy_(_part(tensors, name, box))
+    fill(parameters, lambda name, box: _part(tensors, name, box))
 
 
 def _part(tensors: Mapping[str, Tensor], name: str, box: Box) -> Tensor:
@@ -68,7 +68,8 @@ class Optimizer:
         )
         self._parts: list[torch.optim.Optimizer] = [adamw]
         if hidden:
-            muon = torch.optim.Muon(
+            kind = CutMuon if isinstance(hidden[0], DTensor) else torch.optim.Muon
+            muon = kind(
                 hidden,
                 lr=settings.learning_rate,
                 weight_decay=settings.weight_decay,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from zhen.errors import ZhenError
 from zhen.formats.shard import Shard, open_shards
-from zhen.train.batch import Batch
+from zhen.train.batch import Batch, Share
 from zhen.train.order import Order
 
 HELD_OUT = "held-out"
@@ -56,17 +56,22 @@ def open_sources(folder: Path, tokenizer: str | None) -> dict[str, Stream]:
     return {name: Stream(shards) for name, shards in source_shards(folder, tokenizer).items()}
 
 
-def packed_batch(sources: dict[str, Stream], order: Order, start: int, stop: int, end_of_text: int) -> Batch:
-    """The run's sequences `start` … `stop`-1 (their numbers in `order`) as one batch; every target counts.
+def packed_batch(
+    sources: dict[str, Stream], order: Order, start: int, stop: int, end_of_text: int, share: Share | None = None
+) -> Batch:
+    """The run's sequences `start` … `stop`-1 (their numbers in `order`) as one batch, or `share` of these.
 
+    Every target of those that count in the share does.
     Sequence k of a source is its tokens k·s … k·s+s-1, its targets are shifted by one, so nothing is dropped
     but the last, uncut end of a source. A document starts behind an end-of-text token.
     """
     length = order.sequence_length
-    rows = np.empty((stop - start, length + 1), dtype=np.int64)
-    starts = np.empty((stop - start, length), dtype=np.bool_)
+    chosen, counted = share or Share(list(range(stop - start)), stop - start)
+    rows = np.empty((len(chosen), length + 1), dtype=np.int64)
+    starts = np.empty((len(chosen), length), dtype=np.bool_)
     before = np.empty(1, dtype=np.int64)
-    for row, (source, number) in enumerate(zip(*order.sequences(start, stop), strict=True)):
+    numbers = (found[chosen] for found in order.sequences(start, stop))
+    for row, (source, number) in enumerate(zip(*numbers, strict=True)):
         stream = sources[order.quotas[source].source]
         first = int(number) * length
         stream.read(first, rows[row])
@@ -75,4 +80,6 @@ def packed_batch(sources: dict[str, Stream], order: Order, start: int, stop: int
         starts[row, 0] = not first or before[0] == end_of_text
     starts[:, 1:] = rows[:, :-2] == end_of_text
     both = torch.from_numpy(rows)
-    return Batch(both[:, :-1], both[:, 1:], torch.ones(both[:, 1:].shape, dtype=torch.bool), torch.from_numpy(starts))
+    mask = torch.ones(starts.shape, dtype=torch.bool)
+    mask[counted:] = False
+    return Batch(both[:, :-1], both[:, 1:], mask, torch.from_numpy(starts))

@@ -18,8 +18,9 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from zhen.errors import ZhenError
+from zhen.model.config import ModelConfig
 from zhen.model.transformer import Transformer
-from zhen.train.batch import Batch
+from zhen.train.batch import Batch, Share
 from zhen.train.context import SharedSequences
 from zhen.train.cut import box_of, total_norm, whole
 from zhen.train.ranks import ALONE, Ranks
@@ -74,19 +75,27 @@ class Layout:
         if self.context > 1:
             self._shared = SharedSequences(self.mesh[CONTEXT].get_group())
 
-    def pieces(self, batch: Batch, micro_batch: int | None) -> Iterator[Batch]:
-        """The micro-batches of this process's place in `data`. All have as many, so that all call each other as often:
-        where the sequences can't be shared out evenly, the last ones get some that don't count."""
-        total = batch.tokens.shape[0]
-        if self.leaves is not None:
-            every = list(batch.pieces(micro_batch))
-            yield from every[self.data_rank :: self.data]
-        elif self.data == 1:
-            yield from batch.pieces(micro_batch)
-        else:
-            each = -(-total // self.data)
-            first = min(self.data_rank * each, total)
-            yield from batch.rows(first, min(first + each, total), each).pieces(micro_batch)
+    def share(self, sequences: int, micro_batch: int | None) -> Share:
+        """Which sequences of a step this process reads: those of its place in `data`.
+
+        All places have as many, so that all call each other as often: where they can't be shared out evenly, the last
+        ones get some that don't count.
+        """
+        every = range(sequences)
+        if self.leaves is not None:  # micro-batch v belongs to place v mod data
+            assert micro_batch is not None
+            return Share([row for row in every if row // micro_batch % self.data == self.data_rank], sequences)
+        each = -(-sequences // self.data)
+        own = list(every[self.data_rank * each :][:each])
+        return Share(own + [0] * (each - len(own)), len(own))
+
+    def units(self, own: int) -> int:
+        """The units of the whole batch, from those of this process's share."""
+        if self.mesh is None:
+            return own
+        total = torch.tensor(own)
+        dist.all_reduce(total, group=self.mesh[DATA].get_group())
+        return int(total)
 
     def own(self, batch: Batch) -> Batch:
         """This process's positions of the sequences, where several share them (`context.py`)."""
@@ -122,30 +131,36 @@ class Layout:
         boxes = [box_of(gradient) for gradient in gradients]
         return norm_by_rows([(box.local, box.offset[0], box.shape[0]) for box in boxes])
 
-    def shard(self, model: Transformer) -> None:
-        """Cut the weights over the processes, in place; layer by layer they are whole while they are needed.
+    def build(self, config: ModelConfig) -> Transformer:
+        """A model of which this process has its part, unfilled (`values.py`).
 
-        Raises ZhenError for a model that the mesh can't cut.
+        Layer by layer it is whole while it is needed. Raises ZhenError for a model that the mesh can't cut.
         """
-        if self.mesh is None:
-            return
-        for field, found, expected in self._settings.problems(model.config):
-            raise ZhenError(found, expected=expected, place=f"pretrain.parallel.{field}")
+        with torch.device("meta"):
+            model = Transformer(config)
+        if self.mesh is not None:
+            for field, found, expected in self._settings.problems(config):
+                raise ZhenError(found, expected=expected, place=f"pretrain.parallel.{field}")
+            self._cut(model, self.mesh)
+        model.to_empty(device=self.device)
+        if self.mesh is not None:
+            with torch.no_grad():  # the root has to be called before its layers are
+                model(torch.zeros((1, 1), dtype=torch.int64, device=self.device))
+            reshard(model)
+        return model
+
+    def _cut(self, model: Transformer, mesh: DeviceMesh) -> None:
         if self.tensor > 1:
-            cut_by_tensor(model, self.mesh[TENSOR])
+            cut_by_tensor(model, mesh[TENSOR])
         for layer in model.model.layers:
             fully_shard(layer, mesh=self.shards)
         fully_shard(model, mesh=self.shards, reshard_after_forward=False)
-        assert isinstance(model, FSDPModule)
         for module in model.modules():
             if isinstance(module, FSDPModule):
                 module.set_gradient_divide_factor(1.0)
                 module.set_force_sum_reduction_for_comms(True)
                 if self.leaves is not None:
                     module.set_custom_reduce_scatter(TreeReduceScatter(self.leaves))
-        with torch.no_grad():  # the root has to be called before its layers are
-            model(torch.zeros((1, 1), dtype=torch.int64, device=next(model.parameters()).device))
-        reshard(model)
 
 
 ONE = Layout()

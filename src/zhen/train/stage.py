@@ -7,19 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
 
-from zhen.checkpoint.load import load_model
 from zhen.errors import ZhenError
 from zhen.formats.files import sha256_file
 from zhen.formats.record import Input
 from zhen.formats.stage import Context, Figures
 from zhen.model.config import ModelConfig
-from zhen.model.transformer import Transformer, initialise
+from zhen.model.size import shapes
 from zhen.tokenizer.load import Tokenizer
 from zhen.train.kernel import same_bits
 from zhen.train.settings import PretrainSettings
 from zhen.train.training import open_material, seed_of, train_on_shards
+from zhen.train.values import Start, fresh_start, stored_start
 
 _HASHED_BYTES = 10_000_000_000
 """Files of `model.init` are hashed for the key up to this many bytes in all; beyond, size and time stand for them."""
@@ -50,28 +49,26 @@ def pretrain(context: Context) -> Figures:
     settings: PretrainSettings = context.sections["pretrain"]
     with same_bits(one_thread=settings.invariant):
         material = open_material(context, settings)
-        model = _model(context, settings, material.tokenizer)
+        start = _start(context, settings, material.tokenizer)
         length = settings.sequence_length
         if context.sections["model.init"] is not None:  # what init was trained for stays true
-            length = max(length, model.config.max_position_embeddings)
-        return train_on_shards(context, settings, material, model, length)
+            length = max(length, start.config.max_position_embeddings)
+        return train_on_shards(context, settings, material, start, length)
 
 
-def _model(context: Context, settings: PretrainSettings, tokenizer: Tokenizer) -> Transformer:
-    """A fresh model, or the one in `model.init`; float32. Raises ZhenError where model, tokenizer, length don't fit."""
-    init = context.sections["model.init"]
+def _start(context: Context, settings: PretrainSettings, tokenizer: Tokenizer) -> Start:
+    """A fresh model, or the one in `model.init`. Raises ZhenError where model, tokenizer, length don't fit."""
+    init, config = context.sections["model.init"], context.sections["model"]
     if init is not None:
-        model, config = load_model(init, torch.float32), context.sections["model"]
-        if model.config != config:
-            model = _reshaped(model, config)
+        start = _reshaped(stored_start(init), config)
     else:
-        given: ModelConfig = context.sections["model"]
         config = msgspec.structs.replace(
-            given,
-            vocab_size=given.vocab_size or tokenizer.vocab_size,
+            config,
+            vocab_size=config.vocab_size or tokenizer.vocab_size,
             bos_token_id=tokenizer.start_of_text,
             eos_token_id=tokenizer.end_of_text,
         )
+        start = fresh_start(config, seed_of(context, settings))
     if config.vocab_size < tokenizer.vocab_size:
         raise ZhenError(
             f"vocab_size {config.vocab_size:,}",
@@ -85,20 +82,15 @@ def _model(context: Context, settings: PretrainSettings, tokenizer: Tokenizer) -
             place="pretrain.sequence_length",
             hint="set model.max_position_embeddings, or shorten the sequences",
         )
-    if init is None:
-        model = Transformer(config)
-        initialise(model, seed_of(context, settings))
-    return model
+    return start
 
 
-def _reshaped(model: Transformer, config: ModelConfig) -> Transformer:
+def _reshaped(start: Start, config: ModelConfig) -> Start:
     """The same weights under the recipe's settings (rotary base, context length). Raises ZhenError for other shapes."""
-    other = Transformer(config)
-    if {name: t.shape for name, t in other.state_dict().items()} != {n: t.shape for n, t in model.state_dict().items()}:
+    if shapes(config) != shapes(start.config):
         raise ZhenError(
             "[model] asks for other shapes than those of the checkpoint in model.init",
             place="model",
             hint="leave out the fields of [model] that change a tensor's shape",
         )
-    other.load_state_dict(model.state_dict())
-    return other
+    return start._replace(config=config)

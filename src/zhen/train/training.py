@@ -37,6 +37,7 @@ from zhen.train.samples import choose_prompts, take_samples
 from zhen.train.schedule import learning_rate
 from zhen.train.settings import ShardTraining
 from zhen.train.steps import Saved, Steps
+from zhen.train.values import Start, fill
 
 ORDER = "order.json"
 FIRST = "checkpoint-0"
@@ -93,22 +94,22 @@ def seed_of(context: Context, settings: ShardTraining) -> int:
 
 
 def train_on_shards(
-    context: Context, settings: ShardTraining, material: Material, model: Transformer, length: int
+    context: Context, settings: ShardTraining, material: Material, start: Start, length: int
 ) -> Figures:
-    """Train `model`, which is in float32, and leave its checkpoints, which say that they were trained up to `length`.
+    """Train the model of `start`, in float32, and leave checkpoints, which say that they were trained up to `length`.
 
     Goes on from the newest whole training checkpoint in the stage's folder.
     """
     tokenizer, sources, order = material
     ranks: Ranks = context.ranks or ALONE
     layout = Layout(ranks, settings.parallel, settings.micro_batches if settings.invariant else None)
-    model = model.to(layout.device)
-    layout.shard(model)
+    model = layout.build(start.config)
     optimizer = Optimizer(model, settings)
     steps, guard = _steps(context, settings, material, ranks), Guard(settings.health)
     rewinds = Rewinds(steps, settings.health, guard, ranks)
     saved = go_on(context, steps, model, optimizer)
     if saved is None:
+        fill(dict(model.named_parameters()), start.values)
         _save_for_people(context, settings, model, FIRST, tokenizer, length)
     first = saved.step if saved else 0
     ranks.begun(f"{context.folder.name}, step {first:,}")
@@ -118,12 +119,13 @@ def train_on_shards(
     journal.begin(first, saved.state if saved else None)
     replay = Replay(settings.health.replay_every, model, layout, [host.name for host in hosts], journal.mismatch)
 
+    share = layout.share(settings.sequences_per_step, settings.micro_batch)
     dog = Watchdog(2 * settings.parallel.timeout if ranks.size > 1 else None)
 
     def batch(step: int) -> Batch:
         dog.beat()
-        start = rewinds.batch(step) * settings.sequences_per_step
-        return packed_batch(sources, order, start, start + settings.sequences_per_step, tokenizer.end_of_text)
+        first = rewinds.batch(step) * settings.sequences_per_step
+        return packed_batch(sources, order, first, first + settings.sequences_per_step, tokenizer.end_of_text, share)
 
     def updates(first: int) -> None:
         train(

@@ -21,6 +21,7 @@ from zhen.train.lengths import Upsampling, long_figures
 from zhen.train.ranks import ALONE, Ranks
 from zhen.train.settings import ExtendSettings
 from zhen.train.training import LAST, Material, held_out_documents, open_material, train_on_shards
+from zhen.train.values import Start, given_start, stored_start
 
 LAYERS = "layers.json"
 
@@ -34,18 +35,19 @@ def extend(context: Context) -> Figures:
         if settings.long_tokens is not None and settings.long_share is not None:
             upsampling = Upsampling(settings.long_tokens, settings.long_share)
         material = open_material(context, settings, upsampling)
-        model, figures = _model(context, settings, material)
-        trained = train_on_shards(context, settings, material, model, settings.sequence_length)
+        start, figures = _start(context, settings, material)
+        trained = train_on_shards(context, settings, material, start, settings.sequence_length)
     if upsampling is not None:
         figures |= long_figures(material.order.quotas)
     return trained | figures
 
 
-def _model(context: Context, settings: ExtendSettings, material: Material) -> tuple[Transformer, Figures]:
-    """The model before its first step, in float32, and what was measured of its layers."""
+def _start(context: Context, settings: ExtendSettings, material: Material) -> tuple[Start, Figures]:
+    """The model before its first step, and what was measured of its layers."""
     made = context.after.get("pretrain")
-    model = load_model(made / LAST if made else context.sections["model.init"], torch.float32)
-    problems = list(extend_problems(model.config, settings))
+    folder = made / LAST if made else context.sections["model.init"]
+    start = stored_start(folder)
+    problems = list(extend_problems(start.config, settings))
     if problems:
         raise ManyErrors(
             [
@@ -53,14 +55,11 @@ def _model(context: Context, settings: ExtendSettings, material: Material) -> tu
                 for field, found, expected, hint in problems
             ]
         )
-    figures: Figures = {"layers": Figure(model.config.num_hidden_layers)}
+    figures: Figures = {"layers": Figure(start.config.num_hidden_layers)}
     if settings.repeat_layers is not None:
-        model, figures = _deeper(context, settings, material, model)
-    config = extended_config(model.config, settings)
-    with torch.device("meta"):
-        longer = Transformer(config)
-    longer.load_state_dict(model.state_dict(), assign=True)
-    return longer, figures
+        model, figures = _deeper(context, settings, material, load_model(folder, torch.float32))
+        start = given_start(model)
+    return start._replace(config=extended_config(start.config, settings)), figures
 
 
 def _deeper(

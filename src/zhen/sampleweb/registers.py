@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from zhen.sampleweb.composing import Draft, Page
-from zhen.sampleweb.grammar import listing
 from zhen.sampleweb.words import LANGUAGES, VALUES, Language
 from zhen.sampleweb.world import World
 
@@ -22,17 +21,11 @@ SHORTEST, LONGEST = 60, 8000
 ASIDE = 600
 """Bytes of prose for each number that is told beside the first, about."""
 
-TOLD = 4
+TOLD = 8
 """Times that a number is told at most, beside its answer."""
-
-CALLED = (8, 20)
-"""Words of the list that is called twice, at least and at most."""
 
 ASKED = 8
 """Numbers that a page asks for at most."""
-
-
-WORDS = tuple(dict.fromkeys(word for words in VALUES.values() for word in words))
 
 
 class Wording(NamedTuple):
@@ -41,8 +34,6 @@ class Wording(NamedTuple):
     title: str
     quantities: tuple[str, ...]
     things: tuple[str, ...]
-    called: tuple[str, str]
-    """How a list of words is read, and how it is read once more; {l} the list."""
     told: str
     asked: str
     answer: str
@@ -53,7 +44,6 @@ WORDINGS: dict[Language, Wording] = {
         "Register of the {t} store",
         ("pass key", "number", "code", "mark", "sign"),
         ("door", "box", "boat", "cart", "bag", "lamp", "chest", "bench"),
-        ("Called at the gate: {l}.", "Called once more: {l}."),
         "The {q} of the {c} {t} is {k}.",
         "Question: What is the {q} of the {c} {t}?",
         "Answer: The {q} of the {c} {t} is {k}.",
@@ -62,7 +52,6 @@ WORDINGS: dict[Language, Wording] = {
         "{t}登记簿",
         ("通行码", "编号", "号码", "记号", "代码"),
         ("门", "箱子", "小船", "推车", "袋子", "灯笼", "柜子", "长凳"),
-        ("门口点名：{l}。", "再点一次：{l}。"),
         "{c}{t}的{q}是{k}。",
         "问题：哪个数是{c}{t}的{q}？",
         "回答：{c}{t}的{q}是{k}。",
@@ -80,12 +69,9 @@ def register_page(world: World, number: int, seed: int) -> Page:
         facts = draft.told(draft.any_entity())[:4]
         if facts:
             draft.add(*draft.about(facts))
-    called = listing(draft.lang, [word.get(draft.lang) for word in rng.choices(WORDS, k=rng.randint(*CALLED))])
-    draft.paragraphs.insert(0, wording.called[0].format(l=called))
-    draft.paragraphs.append(wording.called[1].format(l=called))
     for entry in (entries := list(_entries(wording, draft.lang, 1 + int(size / ASIDE), rng))):
         for _ in range(rng.randint(1, TOLD)):
-            draft.paragraphs.insert(rng.randint(1, len(draft.paragraphs)), wording.told.format(**entry))
+            draft.paragraphs.insert(rng.randint(0, len(draft.paragraphs)), wording.told.format(**entry))
     for entry in rng.sample(entries, min(len(entries), ASKED)):
         draft.paragraphs.append(f"{wording.asked.format(**entry)}\n{wording.answer.format(**entry)}")
     return draft.finish(KIND, wording.title.format(t=entries[0]["t"]))

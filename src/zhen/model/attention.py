@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
@@ -13,10 +12,14 @@ from torch import Tensor
 from torch.nn.attention.bias import causal_lower_right
 
 from zhen.model.cache import Cache
+from zhen.model.causal import causal_attention
 from zhen.model.rope import Angles
 
 SHORT = 256
 """Sequences up to this length are attended to in float32 where bfloat16 would be slower."""
+
+HAS_AMX = bool(torch.cpu.get_capabilities().get("amx_tile", False))
+"""Whether this CPU has a matrix unit for bfloat16."""
 
 
 def attends_in_float32(device: torch.device, count: int, trains: bool) -> bool:
@@ -27,12 +30,7 @@ def attends_in_float32(device: torch.device, count: int, trains: bool) -> bool:
     from 512 on the two are equal. Without AMX, its forward of one new token before 300 old ones is eight times slower
     too (184 µs against 24, 8 heads of 64).
     """
-    return device.type == "cpu" and count <= SHORT and (trains or not _has_amx())
-
-
-@functools.cache
-def _has_amx() -> bool:
-    return bool(torch.cpu.get_capabilities().get("amx_tile", False))
+    return device.type == "cpu" and count <= SHORT and (trains or not HAS_AMX)
 
 
 def _no_autocast(device: str) -> AbstractContextManager[object]:
@@ -47,9 +45,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -
     `mask`: [T, S] or [B, 1, T, S]: where a token looks (bool), or what is added to its scores.
     `causal`, without a mask: T = S, each at those before it.
     """
-    if attends_in_float32(v.device, q.shape[2], q.requires_grad):
+    # torch.compile has it differentiated by large products, in what this CPU multiplies fast
+    own = causal and v.device.type == "cpu" and q.requires_grad and torch.compiler.is_compiling()
+    if attends_in_float32(v.device, q.shape[2], q.requires_grad and not (own and HAS_AMX)):
         v = v.float()
     with _no_autocast(v.device.type):
+        if own and (HAS_AMX or v.dtype == torch.float32):
+            return causal_attention(q.to(v.dtype), k.to(v.dtype), v)
         return F.scaled_dot_product_attention(
             q.to(v.dtype), k.to(v.dtype), v, attn_mask=mask, is_causal=causal, enable_gqa=q.shape[1] != k.shape[1]
         )

@@ -278,10 +278,20 @@ class Transformer(nn.Module):
         return first.key_heads
 
     def forward(
-        self, tokens: Tensor, cache: Cache | Part | None = None, document_starts: Tensor | None = None
+        self,
+        tokens: Tensor,
+        cache: Cache | Part | None = None,
+        document_starts: Tensor | None = None,
+        ending: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> Tensor:
-        """tokens [B, T] int64 -> logits [B, T, vocab] for the token that follows each."""
-        logits: Tensor = self.lm_head(self.hidden(tokens, cache, document_starts))
+        """tokens [B, T] int64 -> logits [B, T, vocab] for the token that follows each.
+
+        Or what `ending` makes of hidden states [B, T, hidden] and the head's matrix [vocab, hidden].
+        """
+        hidden = self.hidden(tokens, cache, document_starts)
+        if ending is not None:
+            return ending(hidden, self.lm_head.weight)
+        logits: Tensor = self.lm_head(hidden)
         return logits
 
     def hidden(

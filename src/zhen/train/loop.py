@@ -15,13 +15,11 @@ from zhen.train.batch import Batch
 from zhen.train.cut import local
 from zhen.train.health import Guard, Spike
 from zhen.train.kernel import precision
+from zhen.train.loss import IGNORED, summed_cross_entropy
 from zhen.train.optimizer import Optimizer
 from zhen.train.parallel import ONE, Layout, reshard
 from zhen.train.replay import Replay
 from zhen.train.settings import Health
-
-_IGNORED = -100
-"""The target that cross-entropy passes over."""
 
 
 class Loss(Protocol):
@@ -140,9 +138,11 @@ def accumulate(
 class CrossEntropy:
     """Cross-entropy over the targets that count, in nats."""
 
-    def __init__(self, apart: bool = False) -> None:
-        """`apart`: documents in one row don't see each other."""
+    def __init__(self, apart: bool = False, chunk: int | None = None, compiled: bool = False) -> None:
+        """`apart`: documents in one row don't see each other; `chunk`: tokens whose logits are alive at a time."""
         self._apart = apart
+        self._chunk = chunk
+        self._compiled = compiled
 
     def units(self, batch: Batch) -> int:
         """The targets that count."""
@@ -150,15 +150,33 @@ class CrossEntropy:
 
     def __call__(self, model: nn.Module, batch: Batch, dtype: torch.dtype) -> Tensor:
         """The sum. float32[]."""
-        return summed_loss(model, batch, dtype, self._apart)
+        return summed_loss(model, batch, dtype, self._apart, self._chunk, self._compiled)
 
 
-def summed_loss(model: nn.Module, batch: Batch, dtype: torch.dtype, apart: bool = False) -> Tensor:
-    """Cross-entropy summed over the targets that count, in nats; `apart`: documents don't see each other. float32[]."""
+def summed_loss(
+    model: nn.Module,
+    batch: Batch,
+    dtype: torch.dtype,
+    apart: bool = False,
+    chunk: int | None = None,
+    compiled: bool = False,
+) -> Tensor:
+    """Cross-entropy summed over the targets that count, in nats; `apart`: documents don't see each other. float32[].
+
+    Compiled, or in chunks, the logits' gradient is made with them (`loss.py`); else by autograd, which is faster then.
+    """
+    targets = batch.targets.masked_fill(~batch.mask, IGNORED).flatten()
+    starts = batch.document_starts if apart else None
+
+    def ending(hidden: Tensor, weight: Tensor) -> Tensor:
+        return summed_cross_entropy(hidden.flatten(0, 1), weight, targets, chunk=chunk, compiled=compiled)
+
     with precision(batch.tokens.device, dtype, batch.tokens.shape[1]):
-        logits = model(batch.tokens, batch.part, document_starts=batch.document_starts if apart else None)
-    targets = batch.targets if batch.mask.all() else batch.targets.masked_fill(~batch.mask, _IGNORED)
-    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=_IGNORED, reduction="sum")
+        if compiled or chunk is not None:
+            loss: Tensor = model(batch.tokens, batch.part, document_starts=starts, ending=ending)
+            return loss
+        logits = model(batch.tokens, batch.part, document_starts=starts)
+    return F.cross_entropy(logits.flatten(0, 1).float(), targets, ignore_index=IGNORED, reduction="sum")
 
 
 def clip_gradient(optimizer: Optimizer, limit: float, layout: Layout = ONE) -> Tensor:

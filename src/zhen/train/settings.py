@@ -13,6 +13,7 @@ from zhen.model.config import ModelConfig, RopeScaling
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Positive = Annotated[float, msgspec.Meta(gt=0.0)]
+Recompute = Literal["none", "selective", "full"]
 
 
 class Parallel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -206,6 +207,17 @@ class ShardTraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Number format of the matrix products; weights and optimizer state are float32 in both."""
 
+    compile: bool | None = None
+    """Whether torch.compile fuses the layers and the loss. None: where the training is long enough to win by it, 2e14
+    FLOPs (docs/results/training-speed.md)."""
+
+    recompute: Recompute = "none"
+    """Activations computed again in the backward pass: none; all but attention's and every second product's; all
+    (Chen et al. 2016, arXiv 1604.06174; Korthikanti et al. 2022, arXiv 2205.05198, section 5)."""
+
+    loss_chunk: Count | None = None
+    """Tokens whose logits are in memory at a time. None: all of a micro-batch."""
+
     mixture: dict[str, Share] | None = None
     """Share of the tokens by source, adding up to 1. None: by the sources' sizes."""
 
@@ -289,6 +301,16 @@ class ShardTraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
                 f"{self.parallel.context} with sequence_length {self.sequence_length:,}",
                 "a number whose double divides the sequence_length",
             )
+        if self.parallel.tensor > 1 and (self.compile or self.loss_chunk or self.recompute != "none"):
+            yield (
+                "parallel.tensor",
+                f"{self.parallel.tensor} with compile, loss_chunk or recompute",
+                "1, or these left out",
+            )
+        if self.parallel.context > 1 and self.compile:
+            yield "parallel.context", f"{self.parallel.context} with compile", "1, or compile left out"
+        if self.invariant and self.compile:
+            yield "invariant", "true with compile", "one of them: compiled sums are in another order"
         if self.warmup_steps >= self.steps and self.warmup_steps:
             yield (
                 "warmup_steps",

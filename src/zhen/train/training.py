@@ -23,8 +23,9 @@ from zhen.train.figures import last_word, run_figures
 from zhen.train.health import Guard, Watchdog
 from zhen.train.heldout import Document, HeldOut, choose_documents, open_held_out
 from zhen.train.journal import MODEL, OPTIMIZER, TENSORBOARD, Journal, saves
+from zhen.train.layers import compiles, prepare_layers
 from zhen.train.lengths import Upsampling
-from zhen.train.loop import train
+from zhen.train.loop import CrossEntropy, train
 from zhen.train.optimizer import Optimizer, load_trained
 from zhen.train.order import Order, plan_quotas
 from zhen.train.packing import HELD_OUT, Stream, packed_batch, source_shards
@@ -104,6 +105,7 @@ def train_on_shards(
     ranks: Ranks = context.ranks or ALONE
     layout = Layout(ranks, settings.parallel, settings.micro_batches if settings.invariant else None)
     model = layout.build(start.config)
+    compiled = _prepare(context, settings, model)
     optimizer = Optimizer(model, settings)
     steps, guard = _steps(context, settings, material, ranks), Guard(settings.health)
     rewinds = Rewinds(steps, settings.health, guard, ranks)
@@ -138,6 +140,7 @@ def train_on_shards(
             micro_batch=settings.micro_batch,
             gradient_clip=settings.gradient_clip,
             dtype=getattr(torch, settings.dtype),
+            loss=CrossEntropy(chunk=settings.loss_chunk, compiled=compiled),
             layout=layout,
             guard=guard,
             replay=replay,
@@ -173,6 +176,16 @@ def _steps(context: Context, settings: ShardTraining, material: Material, ranks:
         reach=settings.health.rewind_steps if settings.health.spike == "rewind" else 0,
         ranks=ranks,
     )
+
+
+def _prepare(context: Context, settings: ShardTraining, model: Transformer) -> bool:
+    """Set up how the layers run; says so where they can't be compiled. Returns whether they are."""
+    compiled, missing = compiles(settings, model, model.device)
+    prepare_layers(model, compiled=compiled, recompute=settings.recompute)
+    if missing:
+        context.event("not-compiled", missing=missing)
+        context.line.note(f"layers are not compiled, which would be faster: {missing}")
+    return compiled
 
 
 def go_on(context: Context, steps: Steps, model: Transformer, optimizer: Optimizer) -> Saved | None:

@@ -96,7 +96,7 @@ def ours(given: Shape) -> Step:
     initialise(model, seed=1)
     compiled, missing = compiles(settings, model, CPU)
     if missing:
-        say.print(f"Zhen is not compiled: {missing}")
+        say(f"Zhen is not compiled: {missing}")
     prepare_layers(model, compiled=compiled, recompute=settings.recompute)
     optimizer, loss = Optimizer(model, settings), CrossEntropy(compiled=compiled)
 
@@ -246,7 +246,7 @@ def compare(name: str, rounds: int, steps: int, litgpt: Path | None) -> None:
         workers[row] = Worker(row, name, steps, litgpt)
         losses[row] = workers[row].ask("first")
         workers[row].ask("first")
-        say.print(f"{row}: loss {losses[row]:.4f} with fresh weights")
+        say(f"{row}: loss {losses[row]:.4f} with fresh weights")
     if abs(losses["Zhen"] - losses["transformers"]) > 1e-3 * losses["transformers"]:
         raise SystemExit("Zhen and transformers differ on the same weights and tokens: nothing to compare")
     rates: dict[str, list[float]] = {row: [] for row in rows}
@@ -272,7 +272,7 @@ def compare(name: str, rounds: int, steps: int, litgpt: Path | None) -> None:
     )
     out.print(table(("", "tokens/s", "range", "MFU causal / full", "Zhen is"), shown, title=title))
     if not litgpt:
-        say.print("litgpt's rows are left out: --litgpt FOLDER, see the head of this file")
+        say("litgpt's rows are left out: --litgpt FOLDER, see the head of this file")
 
 
 def main(

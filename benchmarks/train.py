@@ -121,7 +121,7 @@ def theirs(model: torch.nn.Module, given: Shape, loss: Callable[[Any, Tensor], T
         with torch.autocast("cpu", dtype=torch.bfloat16):
             made = loss(model, batch.tokens)
         mean = loss_of(made, batch.targets) if made.ndim else made
-        mean.backward()
+        torch.autograd.backward(mean)
         torch.nn.utils.clip_grad_norm_(model.parameters(), given.settings.gradient_clip)
         optimizer.step()
         optimizer.zero_grad()

@@ -30,6 +30,7 @@ MUON = PLAIN | {
 }
 NARROW = PLAIN | {"dtype": "bfloat16"}
 CONTEXT: dict[str, Any] = {"parallel": {"context": 2}}
+PATIENT: dict[str, Any] = {"parallel": {"context": 2, "timeout": 20.0}}
 TENSOR: dict[str, Any] = {"parallel": {"tensor": 2}}
 PAIR: dict[str, Any] = {"parallel": {"data": 2, "tensor": 2}}
 STOPPED, KILLED = 130, -signal.SIGKILL
@@ -59,7 +60,7 @@ RUNS: list[tuple[str, int, dict[str, Any]]] = [
     ("invariant-chain", 2, INVARIANT),
     ("killed", 2, PLAIN | {"fault": {"rank": 1, "update": 5, "kind": "kill"}}),
     ("killed", 2, PLAIN),
-    ("stopped", 2, PLAIN | {"parallel": {"timeout": 20.0}, "fault": {"rank": 1, "update": 5, "kind": "stop"}}),
+    ("stopped", 2, PLAIN | PATIENT | {"fault": {"rank": 1, "update": 5, "kind": "stop"}}),
     ("nan", 2, PLAIN | {"health": {"non_finite": "skip"}, "fault": {"rank": 1, "update": 4, "kind": "nan"}}),
     ("nan-stops", 2, PLAIN | {"fault": {"rank": 1, "update": 4, "kind": "nan"}}),
     ("disk", 2, PLAIN | {"fault": {"rank": 1, "update": 2, "kind": "disk"}}),

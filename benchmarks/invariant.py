@@ -20,7 +20,6 @@ import msgspec
 import torch
 import torch.distributed as dist
 from torch import multiprocessing
-from zhen.train.values import fill, fresh_start
 
 from zhen.cli.launch import relaunch
 from zhen.console import out, table
@@ -32,6 +31,7 @@ from zhen.train.optimizer import Optimizer
 from zhen.train.parallel import Layout, reshard
 from zhen.train.ranks import Ranks
 from zhen.train.settings import PretrainSettings
+from zhen.train.values import fill, fresh_start
 
 ROUNDS, WARM = 12, 1
 PROCESSES = (1, 2)

@@ -119,7 +119,7 @@ def made(parallel: Parallel) -> list[Any]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         free.close()
-        multiprocessing.spawn(worker, (size, port, parallel, folder), nprocs=size)
+        multiprocessing.start_processes(worker, (size, port, parallel, folder), size, start_method="fork")
         return [torch.load(Path(folder, f"{dtype}-{optimizer}")) for dtype, optimizer in KINDS]
 
 

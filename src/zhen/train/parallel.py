@@ -49,14 +49,14 @@ class Layout:
             raise ZhenError(
                 f"a mesh of data {self.data} · context {self.context} · tensor {self.tensor} processes",
                 expected=f"{ranks.size} in all, as many as run; data = 0 takes what the others leave",
-                place="pretrain.parallel",
+                place="parallel",
                 hint="torchrun --nproc-per-node N -m zhen run RECIPE pretrain",
             )
         if leaves is not None and leaves % self.data:
             raise ZhenError(
                 f"{leaves} micro-batches in an update, shared out over {self.data} processes",
                 expected="as many for each, in invariant mode",
-                place="pretrain.micro_batch",
+                place="micro_batch",
             )
         self.mesh: DeviceMesh | None = None
         self.data_rank = 0
@@ -140,7 +140,7 @@ class Layout:
             model = Transformer(config)
         if self.mesh is not None:
             for field, found, expected in self._settings.problems(config):
-                raise ZhenError(found, expected=expected, place=f"pretrain.parallel.{field}")
+                raise ZhenError(found, expected=expected, place=f"parallel.{field}")
             self._cut(model, self.mesh)
         model.to_empty(device=self.device)
         if self.mesh is not None:

@@ -43,12 +43,21 @@ def test_json_is_one_object_with_all_of_the_plan(capsys: pytest.CaptureFixture[s
     assert [work["raw_bytes"] for work in plan["data"]] == [1e12, 1e15, 3e15]
 
 
-@pytest.mark.parametrize("layout", [Layout(shards=16, tensor=8, micro_batch=2), Layout(tensor=4), Layout(shards=8)])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        Layout(shards=16, tensor=8, micro_batch=2),
+        Layout(shards=4, context=2),
+        Layout(shards=8, recompute="selective", loss_chunk=2048),
+    ],
+)
 def test_a_recipe_takes_what_a_layout_is_asked_for_with(layout: Layout) -> None:
     pretrain = load_recipe(Path(YI), layout.asked_for).pretrain
     assert pretrain is not None
-    assert (pretrain.parallel.data, pretrain.parallel.tensor) == (layout.shards, layout.tensor)
+    mesh = pretrain.parallel
+    assert (mesh.data, mesh.tensor, mesh.context) == (layout.shards, layout.tensor, layout.context)
     assert pretrain.micro_batch == layout.micro_batch
+    assert (pretrain.recompute, pretrain.loss_chunk) == (layout.recompute, layout.loss_chunk)
 
 
 def test_a_price_changes_the_cost_alone(capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,13 +68,21 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def asked_for(self) -> list[str]:
-        """What `zhen run --set` takes for a recipe to be trained so on several devices; nothing for copies beside each
-        other, which `pretrain` does not make."""
-        if self.replicas > 1 or self.devices == 1:
+        """What `zhen run --set` takes for a recipe to be trained so on several devices.
+
+        Nothing where `pretrain` can't: copies beside each other, or tensor with recomputation or a loss in pieces.
+        """
+        lean = self.recompute != "none" or self.loss_chunk is not None
+        if self.replicas > 1 or self.devices == 1 or (self.tensor > 1 and lean):
             return []
         sizes = {"data": self.shards, "context": self.context, "tensor": self.tensor}
         mesh = ", ".join(f"{name} = {size}" for name, size in sizes.items())
-        return [f"pretrain.parallel={{ {mesh} }}", f"pretrain.micro_batch={self.micro_batch}"]
+        found = [f"pretrain.parallel={{ {mesh} }}", f"pretrain.micro_batch={self.micro_batch}"]
+        if self.recompute != "none":
+            found.append(f"pretrain.recompute={self.recompute}")
+        if self.loss_chunk is not None:
+            found.append(f"pretrain.loss_chunk={self.loss_chunk}")
+        return found
 
     @property
     def family(self) -> str:

@@ -105,7 +105,7 @@ def ours(given: Shape) -> Step:
             mean, _ = accumulate(model, batch, micro_batch=None, dtype=torch.bfloat16, loss=loss)
             clip_gradient(optimizer, settings.gradient_clip)
             optimizer.step(settings.learning_rate)
-            return float(mean)
+            return mean.item()
 
     return step
 
@@ -125,7 +125,7 @@ def theirs(model: torch.nn.Module, given: Shape, loss: Callable[[Any, Tensor], T
         torch.nn.utils.clip_grad_norm_(model.parameters(), given.settings.gradient_clip)
         optimizer.step()
         optimizer.zero_grad()
-        return float(mean)
+        return mean.item()
 
     return step
 

@@ -40,17 +40,17 @@ def fresh(config: ModelConfig) -> Transformer:
     return model
 
 
-def batch_of(rows: int) -> Batch:
+def batch_of(rows: int, length: int = LENGTH) -> Batch:
     generator = torch.Generator().manual_seed(rows)
-    tokens = torch.randint(0, 90, (rows, LENGTH + 1), generator=generator)
-    mask = torch.rand((rows, LENGTH), generator=generator) < 0.8
+    tokens = torch.randint(0, 90, (rows, length + 1), generator=generator)
+    mask = torch.rand((rows, length), generator=generator) < 0.8
     return Batch(tokens[:, :-1], tokens[:, 1:], mask, torch.zeros_like(mask))
 
 
-def learnt(model: Transformer, loss: CrossEntropy, dtype: torch.dtype) -> list[Tensor]:
+def learnt(model: Transformer, loss: CrossEntropy, dtype: torch.dtype, length: int = LENGTH) -> list[Tensor]:
     """The loss of a batch in two micro-batches, and the gradients."""
     with same_bits():
-        value, _ = accumulate(model, batch_of(4), micro_batch=2, dtype=dtype, loss=loss)
+        value, _ = accumulate(model, batch_of(4, length), micro_batch=2, dtype=dtype, loss=loss)
     return [value, *(parameter.grad for parameter in model.parameters())]
 
 
@@ -76,12 +76,13 @@ def test_the_loss_in_chunks_is_the_plain_one(chunk: int, tied: bool) -> None:
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize("length", [32, LENGTH])  # two kernels of attention
 @pytest.mark.parametrize("recompute", ["selective", "full"])
-def test_activations_made_again_give_the_same_bits(recompute: layers.Recompute) -> None:
-    plain = learnt(fresh(small()), CrossEntropy(), torch.bfloat16)
+def test_activations_made_again_give_the_same_bits(recompute: layers.Recompute, length: int) -> None:
+    plain = learnt(fresh(small()), CrossEntropy(), torch.bfloat16, length)
     model = fresh(small())
     prepare_layers(model, compiled=False, recompute=recompute)
-    for one, other in zip(learnt(model, CrossEntropy(), torch.bfloat16), plain, strict=True):
+    for one, other in zip(learnt(model, CrossEntropy(), torch.bfloat16, length), plain, strict=True):
         assert torch.equal(one, other)
 
 

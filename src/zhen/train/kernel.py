@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -39,9 +39,11 @@ def same_bits(one_thread: bool = False) -> Iterator[None]:
 @contextmanager
 def precision(device: torch.device, dtype: torch.dtype, length: int) -> Iterator[None]:
     """Run matrix products in `dtype` (float32 weights stay as they are), sequences being `length` tokens long."""
-    with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-        if device.type == "cpu" and length <= PLAIN_ATTENTION_TOKENS:
-            with sdpa_kernel(SDPBackend.MATH):
-                yield
-        else:
-            yield
+    with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32), attention_kernel(device, length):
+        yield
+
+
+def attention_kernel(device: torch.device, length: int) -> AbstractContextManager[None]:
+    """What attends over `length` tokens. Layers that are run again in the backward pass have to ask for it again."""
+    plain = device.type == "cpu" and length <= PLAIN_ATTENTION_TOKENS
+    return sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()

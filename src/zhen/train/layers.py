@@ -17,6 +17,7 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 from zhen.errors import ZhenError
 from zhen.model.size import flops_per_token
 from zhen.model.transformer import Layer, Transformer
+from zhen.train.kernel import attention_kernel
 from zhen.train.settings import Recompute, ShardTraining
 
 COMPILED_FROM = 2e14
@@ -85,7 +86,9 @@ def _for_training(plain: Callable[..., Tensor], compiled: bool, recompute: Recom
     if recompute != "none":
         chosen = _selecting if recompute == "selective" else noop_context_fn
         # nothing random is in a layer
-        called = functools.partial(checkpoint, plain, use_reentrant=False, preserve_rng_state=False, context_fn=chosen)
+        called = functools.partial(
+            checkpoint, functools.partial(_run, plain), use_reentrant=False, preserve_rng_state=False, context_fn=chosen
+        )
     fast = torch.compile(called, dynamic=False) if compiled else called
 
     def forward(*arguments: Any) -> Tensor:
@@ -93,6 +96,12 @@ def _for_training(plain: Callable[..., Tensor], compiled: bool, recompute: Recom
         return made
 
     return forward
+
+
+def _run(plain: Callable[..., Tensor], x: Tensor, *others: Any) -> Tensor:
+    """x [B, T, hidden] -> like x. Autocast is as it was when this is run again, but the choice of a kernel isn't."""
+    with attention_kernel(x.device, x.shape[1]):
+        return plain(x, *others)
 
 
 def _selecting() -> Any:

@@ -21,8 +21,8 @@ from zhen.train.kernel import attention_kernel
 from zhen.train.settings import Recompute, ShardTraining
 
 COMPILED_FROM = 2e14
-"""FLOPs of a whole training from which compiling pays by itself: it takes half a minute to two, and saves a third of
-what comes after (docs/results/training-speed.md)."""
+"""FLOPs of a whole training from which compiling is expected to pay by itself: it takes half a minute to two on two
+cores, which do 10^11 to 10^12 a second."""
 
 _ATTENTION = {
     torch.ops.aten._scaled_dot_product_flash_attention.default,

@@ -209,7 +209,7 @@ class ShardTraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     compile: bool | None = None
     """Whether torch.compile fuses the layers and the loss. None: where the training is long enough to win by it, 2e14
-    FLOPs (docs/results/training-speed.md)."""
+    FLOPs (docs/pretrain.md)."""
 
     recompute: Recompute = "none"
     """Activations computed again in the backward pass: none; all but attention's and every second product's; all

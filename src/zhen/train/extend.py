@@ -77,12 +77,12 @@ def _deeper(
         raise ZhenError(
             "no held-out text to choose layers on", expected="data.held_out, or layers", place="extend.repeat_layers"
         )
-    cosines = [round(value, 6) for value in layer_cosines(model, rows)]
+    cosines = [round(value, 6) for value in layer_cosines(model, rows)] if rows else []
     ranks: Ranks = context.ranks or ALONE
     ranks.open(settings.parallel.timeout)
     chosen = least_changing(cosines, again) if isinstance(again, int) else tuple(again or ())
     chosen = tuple(ranks.shared(lambda: chosen))  # one choice, were the last bits of two hosts to differ
-    order = repeated(len(cosines), chosen)
+    order = repeated(model.config.num_hidden_layers, chosen)
     deeper = deepened(model, order)
     held_out = HeldOut(documents, context_length=length, end_of_text=end_of_text, device=torch.device("cpu"))
     dtype = getattr(torch, settings.dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import small_run
 from zhen.formats.stage import Context
 from zhen.tokenizer.load import load_tokenizer
 from zhen.train import health, training
-from zhen.train.batch import Batch
+from zhen.train.batch import Batch, Share
 from zhen.train.order import Order
 from zhen.train.packing import Stream, packed_batch
 from zhen.train.settings import Health
@@ -46,13 +46,15 @@ class Spiked:
         self.asked: list[int] = []
         self._mapped = mapped
 
-    def __call__(self, sources: Mapping[str, Stream], order: Order, start: int, stop: int, end_of_text: int) -> Batch:
+    def __call__(
+        self, sources: dict[str, Stream], order: Order, start: int, stop: int, end_of_text: int, share: Share
+    ) -> Batch:
         number = self._mapped(start // SEQUENCES)
         self.asked.append(number)
-        batch = packed_batch(sources, order, number * SEQUENCES, (number + 1) * SEQUENCES, end_of_text)
+        batch = packed_batch(sources, order, number * SEQUENCES, (number + 1) * SEQUENCES, end_of_text, share)
         if number in NOISE:
-            noise = torch.randint(0, 380, batch.targets.shape, generator=torch.Generator().manual_seed(number))
-            batch = Batch(batch.tokens, noise, batch.mask, batch.document_starts)
+            noise = torch.randint(0, 380, (SEQUENCES, LENGTH), generator=torch.Generator().manual_seed(number))
+            batch = Batch(batch.tokens, noise[share.rows], batch.mask, batch.document_starts)
         return batch
 
 

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 
 from zhen.infer.steady import steady_rows
 from zhen.model.config import PRESETS
-from zhen.model.transformer import Product, Transformer, initialise
+from zhen.model.linear import Product
+from zhen.model.transformer import Transformer, initialise
 
 
 @pytest.fixture(params=[1, 2])

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zhen.model.transformer import Product, TiedHead, Transformer
+from zhen.model.linear import Product
+from zhen.model.transformer import TiedHead, Transformer
 
 _COUNTS = (*range(1, 10), 12, 15, 16, 17, 32, 33, 34, 39, 40, 48, 64, 65, 96, 128, 192, 256)
 _COLUMNS = 64

@@ -14,8 +14,9 @@ from torch import Tensor
 from zhen.model import size
 from zhen.model.attention import attend, attends_in_float32
 from zhen.model.config import ModelConfig
+from zhen.model.linear import Linear
 from zhen.model.rope import Rotary, rotate
-from zhen.model.transformer import Linear, RMSNorm
+from zhen.model.transformer import RMSNorm
 from zhen.plan.devices import Device
 from zhen.plan.layouts import Layout
 from zhen.plan.speed import ATTENTION_BACKWARD, traffic

@@ -21,9 +21,10 @@ from zhen.checkpoint.writer import Tensor as Written
 from zhen.checkpoint.writer import write_safetensors
 from zhen.errors import ZhenError
 from zhen.formats.files import write_json
+from zhen.model.linear import Linear
 from zhen.model.rope import Rotary
 from zhen.model.size import weight_group
-from zhen.model.transformer import Layer, Linear
+from zhen.model.transformer import Layer
 from zhen.quantize.gptq import Hessian, gptq
 from zhen.quantize.round import Rounded, round_to_nearest
 from zhen.quantize.settings import QuantizeSettings

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from zhen.checkpoint.load import tensor_bytes
 from zhen.checkpoint.writer import write_safetensors
 from zhen.formats.files import Digest, write_json
-from zhen.model.transformer import Linear, Transformer
+from zhen.model.linear import Linear
+from zhen.model.transformer import Transformer
 from zhen.tune.settings import LoraSettings
 
 WEIGHTS = "adapter_model.safetensors"

@@ -58,7 +58,7 @@ def run_ablation(source: Source, folder: Path, command: Sequence[str], workers: 
         found = list(confirmed[0].values("all").values())
         mixture = msgspec.structs.replace(mixture, shares=dict(confirming.shares), found=found)
         points = [*points, *confirmed]
-    else:
+    elif not settings.scaling:  # sizes are there to be fitted, not to win
         comparisons = [each for language in languages(points) for each in compare(points, language)]
     ablation = Ablation(
         name=source.recipe.run.name,

@@ -134,5 +134,5 @@ def test_real_questions_in_other_words_are_told_from_real_pages(shared_data: Pat
     rows = rewordings.recall(shared_data, index, items, 40).values()
     assert sum(reported + leaked for reported, leaked, _ in rows) >= 0.8 * sum(of for _, _, of in rows)
     for name in ("en/c4-demo", "zh/wikipedia-cmrc"):
-        pages = list(rewordings.texts(shared_data, name))
+        pages = list(rewordings.stored(shared_data / "text" / f"{name}.jsonl.zst"))
         assert sum(bool(told) for _, told in rewordings.found(index, pages)) <= 0.02 * len(pages)

@@ -14,9 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import many_ranks
 import small_run
 
-from zhen.formats.files import remove_leftovers
 from zhen.formats.stage import Context, Figures
-from zhen.train import extend, preflight, samples
+from zhen.train import extend
 from zhen.train.settings import ExtendSettings
 
 SETTINGS = ExtendSettings(
@@ -58,10 +57,7 @@ def context_for(
 
 def run(context: Context) -> Figures:
     """One attempt, as the runner makes it."""
-    remove_leftovers(context.folder)
-    preflight.matmul_peak, preflight._copy_rate = (lambda device: 1e11), (lambda device: 1e10)
-    samples.SAMPLE_TOKENS = 6
-    return extend.extend(context)
+    return small_run.attempt(context, extend.extend)
 
 
 def main(inputs: Path, attempts: list[Any], several: list[Any]) -> None:

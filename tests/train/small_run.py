@@ -114,11 +114,16 @@ def context_for(
 
 
 def run(context: Context) -> Figures:
-    """One attempt, as the runner makes it; peak measured elsewhere and short samples, which take most of the time."""
+    """One attempt, as the runner makes it."""
+    return attempt(context, stage.pretrain)
+
+
+def attempt(context: Context, made: Callable[[Context], Figures]) -> Figures:
+    """One attempt at a stage; peak measured elsewhere and short samples, which take most of the time."""
     remove_leftovers(context.folder)
     preflight.matmul_peak, preflight._copy_rate = (lambda device: 1e11), (lambda device: 1e10)
     samples.SAMPLE_TOKENS = 6
-    return stage.pretrain(context)
+    return made(context)
 
 
 def results(context: Context) -> dict[str, bytes]:

@@ -25,6 +25,8 @@ PASSKEY_BAR = 0.95
 """Share of the keys that a model must write, in each language, for a length to be one that it uses."""
 USED_LENGTH = "long_context.passkey.length"
 """The figure of the longest such length."""
+SHORT_TEXT = "short-text"
+"""Where a result has what a longer context did to short texts."""
 SHORTEST = 32
 """Tokens of the shortest length of long texts."""
 LONGEST = 10_000_000

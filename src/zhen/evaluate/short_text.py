@@ -14,7 +14,6 @@ from zhen.formats.stage import Figures
 from zhen.pages.languages import language
 from zhen.pages.parts import Table, Words
 
-SHORT_TEXT = "short-text"
 BEFORE, AFTER = "pretrain", "extend"
 """The models that are compared, where both are measured."""
 

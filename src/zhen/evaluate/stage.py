@@ -19,8 +19,8 @@ from zhen.evaluate.held_out import Group, read_groups
 from zhen.evaluate.longcontext.stage import open_long_tasks, put_long_tasks
 from zhen.evaluate.questions import form_figures, read_tasks, task_files
 from zhen.evaluate.samples import Sample, greedy_samples
-from zhen.evaluate.settings import DIALOGUE, TASKS, EvaluateSettings, question_files
-from zhen.evaluate.short_text import SHORT_TEXT, read_short_text, short_text_figures
+from zhen.evaluate.settings import DIALOGUE, SHORT_TEXT, TASKS, EvaluateSettings, question_files
+from zhen.evaluate.short_text import read_short_text, short_text_figures
 from zhen.evaluate.work import KNESER_NEY, ORDER, PARTS, LoadedEngine, Part, Work, items_file, make_items
 from zhen.formats.files import sha256_file, write_json
 from zhen.formats.record import Figure, Input

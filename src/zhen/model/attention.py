@@ -79,15 +79,7 @@ class Piece(NamedTuple):
     very bits that it would get alone."""
 
 
-class Attends:
-    """What attends where a row of tokens is not one sequence from its beginning."""
-
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """q [B, H, T, D], k and v [B, K, T, D] -> [B, T, H · D]."""
-        raise NotImplementedError
-
-
-class Together(Attends):
+class Together:
     """Several sequences in one row of tokens. What one is given depends on none of the others."""
 
     def __init__(self, pieces: Sequence[Piece], rows: int, device: torch.device) -> None:
@@ -141,7 +133,7 @@ class Together(Attends):
         return [self._pieces[0].angles[which][:1].expand(self._over, -1, -1)] if self._over else []
 
 
-class Part(Attends):
+class Part:
     """Some positions of every sequence, keys and values of the others being elsewhere (context parallelism).
 
     A sequence is cut into equal chunks; each chunk of queries attends by itself, to the keys up to its own end.

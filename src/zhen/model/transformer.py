@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zhen.model.attention import Attends, Part, Piece, Together, attend
+from zhen.model.attention import Part, Piece, Together, attend
 from zhen.model.cache import Cache
 from zhen.model.config import ModelConfig, check
 from zhen.model.linear import Linear, Product, by_rows, product_of
@@ -70,7 +70,7 @@ class Attention(nn.Module):
         self.o_proj = Linear(queries, config.hidden_size)
         self.product: Product | Packed | None = None
 
-    def forward(self, x: Tensor, angles: Angles, mask: Tensor | None, cache: Cache | Attends | None) -> Tensor:
+    def forward(self, x: Tensor, angles: Angles, mask: Tensor | None, cache: Cache | Together | Part | None) -> Tensor:
         """x [B, T, hidden] -> [B, T, hidden]. `mask` [T, S] or [B, 1, T, T]: where not plainly causal."""
         B, T, _ = x.shape
         if self.product is not None:
@@ -79,7 +79,7 @@ class Attention(nn.Module):
             q = rotate(self.q_proj(x).view(B, T, -1, self.head_dim), *angles).transpose(1, 2)  # [B, H, T, D], float32
             k = rotate(self.k_proj(x).view(B, T, -1, self.head_dim), *angles).transpose(1, 2)  # [B, K, T, D], float32
             v = self.v_proj(x).view(B, T, -1, self.head_dim).transpose(1, 2)  # [B, K, T, D]
-        if isinstance(cache, Attends):
+        if isinstance(cache, (Together, Part)):
             y = cache.attend(self.layer, q, k, v)
         else:
             if cache is not None:
@@ -126,7 +126,7 @@ class Layer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = FeedForward(config)
 
-    def forward(self, x: Tensor, angles: Angles, mask: Tensor | None, cache: Cache | Attends | None) -> Tensor:
+    def forward(self, x: Tensor, angles: Angles, mask: Tensor | None, cache: Cache | Together | Part | None) -> Tensor:
         """[B, T, hidden] -> [B, T, hidden]."""
         if self.post:
             x = self.input_layernorm(x + self.self_attn(x, angles, mask, cache))
@@ -273,7 +273,9 @@ class Transformer(nn.Module):
                 module.product = Product((module,))
         self.requires_grad_(False)
 
-    def _layers(self, tokens: Tensor, angles: Angles, mask: Tensor | None, cache: Cache | Attends | None) -> Tensor:
+    def _layers(
+        self, tokens: Tensor, angles: Angles, mask: Tensor | None, cache: Cache | Together | Part | None
+    ) -> Tensor:
         x = self.model.embed_tokens(tokens)
         for layer in self.model.layers:
             x = layer(x, angles, mask, cache)

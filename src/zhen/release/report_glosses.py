@@ -84,7 +84,7 @@ CLAIMS = {
     ),
     "the context length claimed is the length that was trained": "声称的上下文长度就是训练过的长度",
     "the context length claimed is the longest at which the model was seen to find keys": (
-        "声称的上下文长度就是实测模型仍能找到密钥的最大长度"
+        "声称的上下文长度就是实测模型仍能找到钥匙的最大长度"
     ),
     "the weights are those that the record of their training names": "权重就是训练记录所载的权重",
     "configuration and tokenizer are those that the record of the training names": (
@@ -122,7 +122,7 @@ EVIDENCE = {
     r"(\S+) pieces compared": r"比较了 \1 个词元",
     r"(\S+) tokens in (\S+) and in (.+)": r"\1 个词元，见 \2 与 \3",
     r"claimed: (\S+) tokens; (\S+) of the keys are written up to (\S+) \(tried: (.+)\)": (
-        r"声称 \1 个词元；长度到 \3 为止写出 \2 的密钥（试过：\4）"
+        r"声称 \1 个词元；长度到 \3 为止写出 \2 的钥匙（试过：\4）"
     ),
     r"(\S+) files?, SHA-256 as in (\S+)": r"\1 个文件，SHA-256 与 \2 相同",
     r"(\S+) figures, (\S+) records": r"\1 个数字，\2 份记录",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zhen.console import amount
+from zhen.evaluate.settings import SHORT_TEXT
 from zhen.formats.metrics import read_metrics
 from zhen.formats.record import Record
 from zhen.pages.languages import language
@@ -146,7 +147,7 @@ class Run(NamedTuple):
 
     def short_text(self) -> list[dict[str, Any]]:
         """Rows by language of what a longer context did to the loss on short texts."""
-        return list(self.json("evaluate", "results.json").get("short-text") or [])
+        return list(self.json("evaluate", "results.json").get(SHORT_TEXT) or [])
 
     def rows(self, stage: str | None, file: str) -> list[dict[str, Any]]:
         """The rows of a JSONL file of a stage; none where it is missing."""

@@ -75,7 +75,9 @@ def _deeper(
     rows = _rows(documents, length, end_of_text)
     if not rows and isinstance(again, int):
         raise ZhenError(
-            "no held-out text to choose layers on", expected="data.held_out, or layers", place="extend.repeat_layers"
+            "no held-out text to choose layers on",
+            expected="data.held_out, or a list of layers",
+            place="extend.repeat_layers",
         )
     cosines = [round(value, 6) for value in layer_cosines(model, rows)] if rows else []
     ranks: Ranks = context.ranks or ALONE

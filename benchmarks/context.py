@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import torch
 import torch.distributed as dist
-from torch import multiprocessing
+from torch.multiprocessing.spawn import spawn
 
 from zhen.cli.launch import relaunch
 from zhen.console import out, table
@@ -42,9 +42,10 @@ def worker(rank: int, size: int, length: int, folder: str) -> None:
     tokens = torch.arange(length)[None] % SHAPE.vocab_size
     part = None
     if size > 1:
-        store = dist.FileStore(f"{folder}/store", size)
-        dist.init_process_group("gloo", store=store, rank=rank, world_size=size)
-        shared = SharedSequences(dist.group.WORLD)
+        dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size)
+        world = dist.group.WORLD
+        assert world is not None
+        shared = SharedSequences(world)
         tokens, part = shared.own(tokens), shared.part(length)
     warm = torch.ones(512, 512)
     (warm @ warm).sum()  # what the first product of matrices sets up is no part of it
@@ -63,7 +64,7 @@ def main() -> None:
         alone = 0
         for size in PROCESSES:
             with tempfile.TemporaryDirectory() as folder:
-                multiprocessing.spawn(worker, (size, length, folder), nprocs=size)
+                spawn(worker, (size, length, folder), nprocs=size)
                 grown = max(int(Path(folder, f"grown-{rank}").read_text()) for rank in range(size))
             alone = alone or grown
             rows.append((f"{length:,}", str(size), f"{grown / 1e6:,.0f} MB", f"{grown / alone:.2f}"))

@@ -37,8 +37,13 @@ GROUPS = {
 """datatrove's filters, and how the names of our rules for each begin."""
 
 PRESETS = {
-    "en": {"Gopher repetition": "gopher", "Gopher quality": "gopher", "C4": "c4", "FineWeb": "fineweb-en"},
-    "zh": {"Gopher repetition": "fineweb2-zh", "Gopher quality": "fineweb2-zh", "FineWeb": "fineweb2-zh"},
+    "en": {
+        "Gopher repetition": RulesSettings(preset="gopher"),
+        "Gopher quality": RulesSettings(preset="gopher"),
+        "C4": RulesSettings(preset="c4"),
+        "FineWeb": RulesSettings(preset="fineweb-en"),
+    },
+    "zh": dict.fromkeys(("Gopher repetition", "Gopher quality", "FineWeb"), RulesSettings(preset="fineweb2-zh")),
 }
 
 LIMIT = 3_000
@@ -110,18 +115,23 @@ def with_our_words(split: Callable[[str], Sequence[str]]) -> Callable[[], None]:
     for module, name, _ in changed:
         own = (lambda text, _: split(text)) if name == "split_into_words" else (lambda text, _: range(sentences(text)))
         setattr(module, name, own)
-    return lambda: [setattr(*each) for each in changed] and None
+
+    def restore() -> None:
+        for module, name, original in changed:
+            setattr(module, name, original)
+
+    return restore
 
 
 def our_verdicts(texts: Sequence[str], lang: str) -> dict[str, list[str | None]]:
     """datatrove's filter -> the first of our rules that removes each text, or None."""
     columns: dict[str, Any] = {"lang": np.full(len(texts), lang), **measure(*code_points(texts))}
     found = {}
-    for group, preset in PRESETS[lang].items():
+    for group, settings in PRESETS[lang].items():
         first: list[str | None] = [None] * len(texts)
         for rule in RULES:
-            if rule.name.startswith(GROUPS[group]) and rule.thresholds(preset):
-                kept, _ = rule.verdict(columns, RulesSettings(preset=preset))
+            if rule.name.startswith(GROUPS[group]) and rule.thresholds(settings.preset):
+                kept, _ = rule.verdict(columns, settings)
                 for row in np.flatnonzero(~kept):
                     first[row] = first[row] or rule.name
         found[group] = first

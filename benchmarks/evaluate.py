@@ -10,6 +10,7 @@ choice is another one. Texts may differ where a model writes bytes that are no t
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from pathlib import Path
@@ -63,14 +64,14 @@ def main() -> int:
         task = task_of(name)
         parts = parts_of(task, given.data)
         ours, seconds = timed(Bench(task, parts, limit=given.limit), EngineLM(engine))
-        best: float | None = None
+        best = math.inf
         for batch in given.their_batches.split(","):
             model = HFLM(pretrained=str(given.checkpoint), dtype="float32", device="cpu", batch_size=int(batch))
             theirs, its = timed(Bench(task, parts, limit=given.limit), model)
-            best = its if best is None else min(best, its)
+            best = min(best, its)
         gap, other, texts = compared(ours, theirs)
         failed = failed or gap > TOLERANCE or other > 0
-        total, theirs_total = total + seconds, theirs_total + (best or 0.0)
+        total, theirs_total = total + seconds, theirs_total + best
         counts = f"{gap:.1e}", str(other), str(texts)
         rows.append((task.name, f"{len(ours):,}", *counts, f"{seconds:.1f}", f"{best:.1f}", f"{best / seconds:.2f}"))
     rows.append(("all", "", "", "", "", f"{total:.1f}", f"{theirs_total:.1f}", f"{theirs_total / total:.2f}"))

@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
@@ -292,7 +293,7 @@ def rows(shape: str, folder: Path) -> Iterator[tuple[str, Make]]:
     yield THEIRS, lambda: Theirs(other, compiled=False)
     yield COMPILED, lambda: Theirs(other, compiled=True)
     for name, file in llama_files(folder / "model", folder):
-        yield name, lambda file=file: llama(file)  # type: ignore[misc]
+        yield name, partial(llama, file)
     yield LINEAR, lambda: products_of_torch(other)
     yield OURS, lambda: Ours(model)
     for bits in (8, 4):

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 import torch
 import torch.distributed as dist
-from torch import multiprocessing
+from torch.multiprocessing.spawn import spawn
 
 from zhen.cli.launch import relaunch
 from zhen.console import out, table
@@ -105,7 +105,7 @@ def main() -> None:
             with socket.socket() as free:
                 free.bind(("127.0.0.1", 0))
                 port = free.getsockname()[1]
-            multiprocessing.spawn(worker, (size, port, folder), nprocs=size)
+            spawn(worker, (size, port, folder), nprocs=size)
             found = json.loads(Path(folder, "seconds.json").read_text())
         for at, clock in enumerate(("wall", "processor")):
             rounds = [(plain[at], invariant[at]) for plain, invariant in found]

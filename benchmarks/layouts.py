@@ -11,12 +11,12 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import torch
 import torch.distributed as dist
-from torch import multiprocessing
+from torch.multiprocessing.spawn import start_processes
 
 from zhen.cli.launch import relaunch
 from zhen.console import out, table
@@ -32,7 +32,11 @@ from zhen.train.values import fill, fresh_start
 
 UPDATES, SEQUENCES, LENGTH = 10, 8, 128
 MODEL = msgspec.structs.replace(PRESETS["tiny-1m"], vocab_size=1536, num_key_value_heads=4)
-KINDS = (("float32", "adamw"), ("bfloat16", "adamw"), ("float32", "muon"))
+KINDS: tuple[tuple[str, Literal["adamw", "muon"]], ...] = (
+    ("float32", "adamw"),
+    ("bfloat16", "adamw"),
+    ("float32", "muon"),
+)
 ALONE = Parallel()
 LAYOUTS = (
     Parallel(data=2),
@@ -86,7 +90,7 @@ def worker(rank: int, size: int, port: int, parallel: Parallel, folder: str) -> 
             tokens_per_step=SEQUENCES * LENGTH,
             sequence_length=LENGTH,
             learning_rate=3e-3,
-            optimizer=optimizer,  # type: ignore[arg-type]
+            optimizer=optimizer,
         )
         losses = Losses()
         model = layout.build(MODEL)
@@ -119,7 +123,7 @@ def made(parallel: Parallel) -> list[Any]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         free.close()
-        multiprocessing.start_processes(worker, (size, port, parallel, folder), size, start_method="fork")
+        start_processes(worker, (size, port, parallel, folder), size, start_method="fork")
         return [torch.load(Path(folder, f"{dtype}-{optimizer}")) for dtype, optimizer in KINDS]
 
 

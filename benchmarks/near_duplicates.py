@@ -13,6 +13,7 @@ import re
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ def rows(folder: Path) -> list[list[str]]:
             write(texts[:100], Path(name) / f"{lang}-first")
             ours(Path(name) / f"{lang}-first")
             seconds, answers = [], []
-            for work in (lambda lang=lang: ours(Path(name) / lang), lambda lang=lang: theirs(Path(name) / lang, lang)):
+            for work in (partial(ours, Path(name) / lang), partial(theirs, Path(name) / lang, lang)):
                 begin = time.perf_counter()
                 answers.append(work())
                 seconds.append(time.perf_counter() - begin)

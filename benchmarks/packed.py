@@ -44,7 +44,8 @@ def packed_model(shape: str, bits: int, group: int) -> Transformer:
         for name, module in list(model.named_modules()):
             if isinstance(module, torch.nn.Linear | torch.nn.Embedding):
                 outside = isinstance(module, torch.nn.Embedding) or name == "lm_head"
-                words = random_words(*module.weight.shape, 8 if outside else bits, group)
+                rows, columns = module.weight.shape
+                words = random_words(rows, columns, 8 if outside else bits, group)
                 parent, _, child = name.rpartition(".")
                 kind = PackedEmbedding if isinstance(module, torch.nn.Embedding) else Packed
                 setattr(model.get_submodule(parent), child, kind(*words))

@@ -149,9 +149,9 @@ def of_transformers(given: Shape, tuned: bool) -> Step:
 
 def of_litgpt(given: Shape, tuned: bool) -> Step:
     """litgpt's GPT, compiled as `litgpt pretrain` does."""
-    from litgpt.config import Config  # type: ignore[import-not-found]
-    from litgpt.model import GPT  # type: ignore[import-not-found]
-    from litgpt.utils import chunked_cross_entropy  # type: ignore[import-not-found]
+    from litgpt.config import Config
+    from litgpt.model import GPT
+    from litgpt.utils import chunked_cross_entropy
 
     config = given.config
     model = GPT(
@@ -171,10 +171,11 @@ def of_litgpt(given: Shape, tuned: bool) -> Step:
             mlp_class_name="LLaMAMLP",
         )
     )
-    run, targets = torch.compile(model), batch_of(given).targets
+    run: Callable[[Tensor], Tensor] = torch.compile(model)
+    targets = batch_of(given).targets
 
     def loss(_: Any, tokens: Tensor) -> Tensor:
-        logits: Tensor = run(tokens)
+        logits = run(tokens)
         return logits if tuned else chunked_cross_entropy(logits, targets)
 
     return theirs(model, given, loss, fused=tuned)

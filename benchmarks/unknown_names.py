@@ -57,7 +57,7 @@ def disguised(source: Path, folder: Path, chance: random.Random) -> dict[str, st
     shuffled = list(names)
     chance.shuffle(shuffled)
     shards = chance.randint(1, 3)
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for shard in range(shards):
         file = f"model-{shard + 1:05d}-of-{shards:05d}.safetensors"
         chosen = shuffled[shard::shards]

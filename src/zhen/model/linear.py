@@ -77,7 +77,7 @@ def by_rows(product: Callable[[Tensor], Tensor], x: Tensor, rows: int | None) ->
 
 
 def _onednn_computes(weight: Tensor) -> bool:
-    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     wide = weight.dtype == torch.bfloat16 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return wide or weight.dtype == torch.float32

@@ -106,7 +106,7 @@ def _tapped(model: nn.Module) -> Iterator[list[Tensor]]:
 
     def begin(_module: nn.Module, _given: object, output: Tensor) -> None:
         if output.requires_grad:
-            output.register_hook(take)  # type: ignore[no-untyped-call]
+            output.register_hook(take)
 
     def end(_module: nn.Module, _given: object, output: Tensor) -> None:
         take(output)

@@ -38,6 +38,9 @@ STOPPED, KILLED = 130, -signal.SIGKILL
 RUNS: list[tuple[str, int, dict[str, Any]]] = [
     ("one", 1, PLAIN),
     ("two", 2, PLAIN),
+    ("mixed", 2, PLAIN | {"dtype": None, "units": 1}),
+    ("mixed-narrow", 2, PLAIN | {"dtype": None, "units": 0, "stop": 2}),
+    ("narrow-two", 2, NARROW | {"stop": 2}),
     ("three", 3, PLAIN | {"tokens": 3 * 256, "warmup_steps": 2}),  # 8 sequences: the last process has a filler
     ("tensor", 2, PLAIN | TENSOR | {"stop": 2}),
     ("chain", 1, PLAIN | {"stop": 1}),
@@ -99,6 +102,9 @@ def test_runs_end_as_they_should(made: Made) -> None:
     assert made.statuses == {
         "one": [[0]],
         "two": [[0, 0]],
+        "mixed": [[0, 0]],
+        "mixed-narrow": [[STOPPED] * 2],
+        "narrow-two": [[STOPPED] * 2],
         "three": [[0, 0, 0]],
         "tensor": [[STOPPED] * 2],
         "chain": [[STOPPED], [STOPPED] * 2, [STOPPED] * 4, [STOPPED] * 2, [STOPPED] * 2, [0]],
@@ -153,6 +159,11 @@ def test_losses_and_samples_of_more_layouts_are_those_of_one_process(
 def test_every_layout_starts_from_the_same_bits(made: Made, name: str) -> None:
     ours, one = (made.folder / run / "checkpoint-0" / "model.safetensors" for run in (name, "one"))
     assert ours.read_bytes() == one.read_bytes()
+
+
+@pytest.mark.parametrize(("name", "same"), [("mixed", "two"), ("mixed-narrow", "narrow-two")])
+def test_machines_of_two_kinds_multiply_in_what_suits_process_0(made: Made, name: str, same: str) -> None:
+    assert losses(made.folder / name) == losses(made.folder / same)
 
 
 def test_what_can_not_be_shared_evenly_counts_once(made: Made) -> None:

@@ -80,3 +80,16 @@ def test_what_cannot_be_learnt_from_is_said(base: Path, data: Path, tmp_path: Pa
     plain = tune_run.settings(data, "preferences", data=[str(data / "plain.jsonl")])
     with pytest.raises(ZhenError, match="12 are no pairs"):
         tune_run.run(tune_run.context_for(base, tmp_path / "b", plain))
+
+
+@pytest.mark.parametrize("kind", ["full", "preferences"])
+@pytest.mark.parametrize(("units", "due"), [(True, "bfloat16"), (False, "float32")])
+def test_left_out_the_number_format_is_what_the_machine_is_fast_in(
+    base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, units: bool, due: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": units})
+    left_out = tune_run.context_for(base, tmp_path / "left-out", tune_run.settings(data, kind))
+    named = tune_run.context_for(base, tmp_path / "named", tune_run.settings(data, kind, dtype=due))
+    assert [tune_run.run(context)["dtype"].value for context in (left_out, named)] == [due, due]
+    made = [tune_run.results(context)["checkpoint/model.safetensors"] for context in (left_out, named)]
+    assert made[0] == made[1]

@@ -11,6 +11,18 @@ from torch import Tensor, nn
 from zhen.model.packed import Packed, joined
 
 
+def product_dtype(device: torch.device) -> torch.dtype:
+    """The number format that matrix products on `device` run in unless somebody says otherwise, the faster one.
+
+    bfloat16 on GPUs and on CPUs with units for it (AVX512-BF16, AMX, ARM's and SVE's). Else float32: without them
+    PyTorch multiplies bfloat16 a number at a time, 8 to 10 times slower (256 × 3072 × 512 on an AMD EPYC with AVX2:
+    124 ms against 13).
+    """
+    has = torch.cpu.get_capabilities()
+    units = any(name.endswith("bf16") and flag is True for name, flag in has.items())
+    return torch.bfloat16 if device.type != "cpu" or units else torch.float32
+
+
 class Linear(nn.Linear):
     """A matrix without bias, left unfilled: weights come from `initialise` or from a checkpoint."""
 

@@ -16,7 +16,7 @@ from zhen.model.transformer import Transformer
 from zhen.train.depth import MEASURED_TOKENS, deepened, layer_cosines, least_changing
 from zhen.train.extended import extend_problems, extended_config, repeated
 from zhen.train.heldout import Document, HeldOut
-from zhen.train.kernel import same_bits
+from zhen.train.kernel import dtype_of, same_bits
 from zhen.train.lengths import Upsampling, long_figures
 from zhen.train.ranks import ALONE, Ranks
 from zhen.train.settings import ExtendSettings
@@ -87,7 +87,7 @@ def _deeper(
     order = repeated(model.config.num_hidden_layers, chosen)
     deeper = deepened(model, order)
     held_out = HeldOut(documents, context_length=length, end_of_text=end_of_text, device=torch.device("cpu"))
-    dtype = getattr(torch, settings.dtype)
+    dtype = dtype_of(settings.dtype, torch.device("cpu"))
     before, after = (held_out.measure(each, dtype) if documents else {} for each in (model, deeper))
     noted = {
         "cosines": cosines,

@@ -22,11 +22,13 @@ _END, _START = "bits_per_byte.", "bits_per_byte_at_start."
 def run_figures(metrics: Path, settings: ShardTraining, config: ModelConfig) -> Figures:
     """Figures of a finished run. Rates are medians over its updates, whichever attempts made them."""
     rows = list(read_metrics(metrics))
-    peak = max(row["peak_flops"] for row in rows if row["kind"] == "start")
+    starts = [row for row in rows if row["kind"] == "start"]
+    peak = max(row["peak_flops"] for row in starts)
     figures = {
         "parameters": Figure(parameters(config)),
         "tokens": Figure(settings.steps * settings.tokens_per_step, "tokens"),
         "steps": Figure(settings.steps, "steps"),
+        "dtype": Figure(starts[-1]["dtype"]),
         "peak_flops": Figure(peak, "FLOP/s"),
     }
     updates = [row for row in rows if row["kind"] == "train"]

@@ -44,6 +44,9 @@ MODEL = "model."
 
 OPTIMIZER = "optimizer."
 
+DTYPE = "dtype"
+"""What a training checkpoint calls the number format of the matrix products."""
+
 _SHOWN = 20
 """Updates over which the loss and the rate on the live line are taken."""
 
@@ -64,9 +67,10 @@ class Journal:
         sample: Callable[[int], list[dict[str, Any]]],
         flops_per_token: float,
         peak_flops: float,
+        dtype: torch.dtype,
     ) -> None:
         """`guard` judges the updates; `sample` gives the rows of a step; `flops_per_token` counts forward and backward
-        pass."""
+        pass; matrix products run in `dtype`."""
         self._context = context
         self._settings = settings
         self._model = model
@@ -82,7 +86,8 @@ class Journal:
         self._bits: dict[str, float] = {}
         self._recent: deque[Update] = deque(maxlen=_SHOWN)
         self._rate = RateWatch()
-        self._dtype = getattr(torch, settings.dtype)
+        self._dtype = dtype
+        self._dtype_name = str(dtype).removeprefix("torch.")
         self._device = next(model.parameters()).device
         self._events = Events(context)
         self._hang = HangWatch(self._tell_hang)
@@ -101,6 +106,7 @@ class Journal:
             peak_flops=self._peak_flops,
             flops_per_token=self._flops_per_token,
             threads=torch.get_num_threads(),
+            dtype=self._dtype_name,
             steps=self._settings.steps,
             tokens_per_step=self._settings.tokens_per_step,
         )
@@ -271,7 +277,13 @@ class Journal:
         self._board.flush()
         tensors: dict[str, Tensor] = {MODEL + name: value for name, value in trained(self._model).items()}
         tensors |= {OPTIMIZER + name: value for name, value in self._optimizer.tensors().items()}
-        state = {"step": step, "samples": self._samples, "held_out": self._bits, "health": self._guard.state()}
+        state = {
+            "step": step,
+            DTYPE: self._dtype_name,
+            "samples": self._samples,
+            "held_out": self._bits,
+            "health": self._guard.state(),
+        }
         self._steps.save(step, tensors, state)
         self._events.tell("checkpoint", step)
         self._saved_bytes = sum(tensor.nbytes for tensor in tensors.values())

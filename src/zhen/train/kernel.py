@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from zhen.model.linear import product_dtype
+
 _memory: Any = torch.utils.deterministic
 
 PLAIN_ATTENTION_TOKENS = 128
@@ -34,6 +36,12 @@ def same_bits(one_thread: bool = False) -> Iterator[None]:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(before[0])
         _memory.fill_uninitialized_memory = before[1]
+
+
+def dtype_of(name: str | None, device: torch.device) -> torch.dtype:
+    """The number format that a recipe names, or where it names none the one that `device` multiplies fastest in."""
+    found: torch.dtype = getattr(torch, name) if name else product_dtype(device)
+    return found
 
 
 @contextmanager

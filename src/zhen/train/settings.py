@@ -138,8 +138,8 @@ class LoopSettings(Protocol):
         """Decoupled."""
 
     @property
-    def dtype(self) -> Literal["bfloat16", "float32"]:
-        """Number format of the matrix products."""
+    def dtype(self) -> Literal["bfloat16", "float32"] | None:
+        """Number format of the matrix products, where the recipe names one."""
 
     @property
     def checkpoint_every(self) -> int:
@@ -204,8 +204,9 @@ class ShardTraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     gradient_clip: Positive = 1.0
     """Largest norm of the whole gradient; a longer one is scaled down to it (LLaMA, section 2.3)."""
 
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """Number format of the matrix products; weights and optimizer state are float32 in both."""
+    dtype: Literal["bfloat16", "float32"] | None = None
+    """Number format of the matrix products; weights and optimizer state are float32 in both. None: bfloat16, but
+    float32 on a CPU without units for bfloat16, where that is the faster one. The record says which it was."""
 
     compile: bool | None = None
     """Whether torch.compile fuses the layers and the loss. None: where the training is long enough to win by it, 2e14

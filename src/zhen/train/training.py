@@ -22,7 +22,8 @@ from zhen.train.batch import Batch
 from zhen.train.figures import last_word, run_figures
 from zhen.train.health import Guard, Watchdog
 from zhen.train.heldout import Document, HeldOut, choose_documents, open_held_out
-from zhen.train.journal import MODEL, OPTIMIZER, TENSORBOARD, Journal, saves
+from zhen.train.journal import DTYPE, MODEL, OPTIMIZER, TENSORBOARD, Journal, saves
+from zhen.train.kernel import dtype_of
 from zhen.train.layers import compiles, prepare_layers
 from zhen.train.lengths import Upsampling
 from zhen.train.loop import CrossEntropy, train
@@ -36,7 +37,7 @@ from zhen.train.replay import Replay
 from zhen.train.rewind import REWINDS, Rewinds, Rewound
 from zhen.train.samples import choose_prompts, take_samples
 from zhen.train.schedule import learning_rate
-from zhen.train.settings import ShardTraining
+from zhen.train.settings import LoopSettings, ShardTraining
 from zhen.train.steps import Saved, Steps
 from zhen.train.values import Start, fill
 
@@ -114,10 +115,11 @@ def train_on_shards(
         fill(dict(model.named_parameters()), start.values)
         _save_for_people(context, settings, model, FIRST, tokenizer, length)
     first = saved.step if saved else 0
+    dtype = number_format(context, settings, saved, layout.device)
     ranks.begun(f"{context.folder.name}, step {first:,}")
     hosts = preflight(context, settings, model.config, layout)
     peak = sum(host.matmul for host in hosts)
-    journal = _journal(context, settings, model, optimizer, steps, guard, tokenizer, peak)
+    journal = _journal(context, settings, model, optimizer, steps, guard, tokenizer, peak, dtype)
     journal.begin(first, saved.state if saved else None)
     replay = Replay(settings.health.replay_every, model, layout, [host.name for host in hosts], journal.mismatch)
 
@@ -139,7 +141,7 @@ def train_on_shards(
             steps=range(first, settings.steps),
             micro_batch=settings.micro_batch,
             gradient_clip=settings.gradient_clip,
-            dtype=getattr(torch, settings.dtype),
+            dtype=dtype,
             loss=CrossEntropy(chunk=settings.loss_chunk, compiled=compiled),
             layout=layout,
             guard=guard,
@@ -186,6 +188,23 @@ def _prepare(context: Context, settings: ShardTraining, model: Transformer) -> b
         context.event("not-compiled", missing=missing)
         context.line.note(f"layers are not compiled, which would be faster: {missing}")
     return compiled
+
+
+def number_format(context: Context, settings: LoopSettings, saved: Saved | None, device: torch.device) -> torch.dtype:
+    """What the matrix products of a training run in, the same in all its processes and all its attempts.
+
+    Where the recipe leaves it out: what process 0 multiplies fastest in when the training begins; what is gone on with
+    stays as it began, on whatever machine. Says so where another one would be faster now.
+    """
+    ranks: Ranks = context.ranks or ALONE
+    here: str = ranks.shared(lambda: str(dtype_of(settings.dtype, device)).removeprefix("torch."))
+    if settings.dtype is not None or saved is None:
+        return dtype_of(here, device)
+    began: str = saved.state[DTYPE]
+    if began != here:
+        context.event("other-format", dtype=began, faster=here)
+        context.line.note(f"goes on in {began}, as it began; {here} would be faster on this machine")
+    return dtype_of(began, device)
 
 
 def go_on(context: Context, steps: Steps, model: Transformer, optimizer: Optimizer) -> Saved | None:
@@ -238,6 +257,7 @@ def _journal(
     guard: Guard,
     tokenizer: Tokenizer,
     peak: float,
+    dtype: torch.dtype,
 ) -> Journal:
     device = next(model.parameters()).device
     documents = held_out_documents(context, settings, tokenizer)
@@ -256,6 +276,7 @@ def _journal(
         sample=lambda step: take_samples(model, tokenizer, prompts, step),
         flops_per_token=flops_per_token(model.config, settings.sequence_length),
         peak_flops=peak,
+        dtype=dtype,
     )
 
 

@@ -35,8 +35,10 @@ def tune_figures(
     for name, some in sides.items():
         learnt = [sum(example.learnt) for example in some]
         figures[f"tokens_learnt.{name}"] = Figure(statistics.fmean(learnt), "tokens/dialogue", n=len(learnt))
-    losses = [row["loss"] for row in read_metrics(metrics) if row["kind"] == "train"]
+    rows = list(read_metrics(metrics))
+    losses = [row["loss"] for row in rows if row["kind"] == "train"]
     if losses:  # else the log was lost
+        figures["dtype"] = Figure([row["dtype"] for row in rows if row["kind"] == "start"][-1])
         unit = "nats/pair" if pairs else "nats/token"
         figures["train_loss_at_start"] = Figure(losses[0], unit)
         figures["train_loss"] = Figure(statistics.fmean(losses[-_AVERAGED:]), unit, n=len(losses[-_AVERAGED:]))

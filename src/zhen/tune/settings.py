@@ -109,8 +109,9 @@ class TuneSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     lora: LoraSettings | None = None
     """Train added matrices only. None: all weights."""
 
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """Number format of the matrix products; weights and optimizer state are float32 in both."""
+    dtype: Literal["bfloat16", "float32"] | None = None
+    """Number format of the matrix products; weights and optimizer state are float32 in both. None: bfloat16, but
+    float32 on a CPU without units for bfloat16, where that is the faster one. The record says which it was."""
 
     checkpoint_every: Count = 100
     """Steps between training checkpoints."""

@@ -24,7 +24,7 @@ from zhen.tokenizer.load import Tokenizer, load_tokenizer
 from zhen.train.batch import Batch
 from zhen.train.health import Guard
 from zhen.train.journal import Journal
-from zhen.train.kernel import same_bits
+from zhen.train.kernel import dtype_of, same_bits
 from zhen.train.loop import Loss, train
 from zhen.train.optimizer import Optimizer
 from zhen.train.peak import matmul_peak
@@ -32,7 +32,7 @@ from zhen.train.schedule import learning_rate
 from zhen.train.settings import Health
 from zhen.train.stage import pretrain_inputs
 from zhen.train.steps import Steps
-from zhen.train.training import LAST, STEPS, declare, go_on, publish
+from zhen.train.training import LAST, STEPS, declare, go_on, number_format, publish
 from zhen.tune.examples import Example, batch_of, example_of, pair_of
 from zhen.tune.figures import last_word, tune_figures
 from zhen.tune.lora import adapt, merge, save_adapter
@@ -109,6 +109,7 @@ def _tune(context: Context, settings: TuneSettings) -> Figures:
         loss = Preferences(settings.beta)
     saved = go_on(context, steps, model, optimizer)
     first = saved.step if saved else 0
+    dtype = number_format(context, settings, saved, device)
     guard = Guard(Health())
     journal = Journal(
         context,
@@ -121,6 +122,7 @@ def _tune(context: Context, settings: TuneSettings) -> Figures:
         sample=lambda step: _samples(model, data.dialogues, chat, step),
         flops_per_token=flops_per_token(model.config, settings.sequence_length),
         peak_flops=matmul_peak(device),
+        dtype=dtype,
     )
     journal.begin(first, saved.state if saved else None)
     rows = 2 if settings.method == "preferences" else 1
@@ -134,7 +136,7 @@ def _tune(context: Context, settings: TuneSettings) -> Figures:
             steps=range(first, settings.steps),
             micro_batch=settings.micro_batch and settings.micro_batch * rows,
             gradient_clip=settings.gradient_clip,
-            dtype=getattr(torch, settings.dtype),
+            dtype=dtype,
             loss=loss,
             guard=guard,
         )
@@ -275,7 +277,7 @@ def _reference(context: Context, settings: TuneSettings, model: Transformer, bat
         for at in range(0, len(batches.groups), size):
             places = range(at, min(at + size, len(batches.groups)))
             batch = batches.pairs(places).to(device)
-            found += row_logprobs(model.eval(), batch, getattr(torch, settings.dtype)).tolist()
+            found += row_logprobs(model.eval(), batch, dtype_of(settings.dtype, device)).tolist()
             context.line.update(0, settings.steps, "steps", f"reference: {len(found) // 2:,} pairs")
             context.stop_here()
         rows = ({"chosen": found[at], "rejected": found[at + 1]} for at in range(0, len(found), 2))

@@ -26,7 +26,7 @@ from zhen.console import out, table
 from zhen.model.config import PRESETS
 from zhen.train.batch import Batch
 from zhen.train.kernel import same_bits
-from zhen.train.loop import accumulate, clip_gradient
+from zhen.train.loop import CrossEntropy, accumulate, clip_gradient
 from zhen.train.optimizer import Optimizer
 from zhen.train.parallel import Layout, reshard
 from zhen.train.ranks import Ranks
@@ -62,9 +62,10 @@ def updates(ranks: Ranks, invariant: bool) -> Callable[[], None]:
     tokens = tokens[layout.share(SETTINGS.sequences_per_step, MICRO_BATCH).rows]
     everything = torch.ones_like(tokens[:, 1:], dtype=torch.bool)
     batch = Batch(tokens[:, :-1], tokens[:, 1:], everything, ~everything)
+    loss = CrossEntropy(SETTINGS.tokens_per_step)
 
     def step() -> None:
-        accumulate(model, batch, micro_batch=MICRO_BATCH, dtype=torch.bfloat16, layout=layout)
+        accumulate(model, batch, micro_batch=MICRO_BATCH, dtype=torch.bfloat16, loss=loss, layout=layout)
         reshard(model)
         clip_gradient(optimizer, SETTINGS.gradient_clip, layout)
         optimizer.step(SETTINGS.learning_rate)

@@ -23,7 +23,7 @@ from zhen.console import out, table
 from zhen.model.config import PRESETS
 from zhen.train.batch import Batch
 from zhen.train.kernel import same_bits
-from zhen.train.loop import Update, train
+from zhen.train.loop import CrossEntropy, Update, train
 from zhen.train.optimizer import Optimizer
 from zhen.train.parallel import Layout, gathered
 from zhen.train.ranks import Ranks
@@ -106,6 +106,7 @@ def worker(rank: int, size: int, port: int, parallel: Parallel, folder: str) -> 
                 micro_batch=None,
                 gradient_clip=1.0,
                 dtype=getattr(torch, dtype),
+                loss=CrossEntropy(settings.tokens_per_step),
                 layout=layout,
             )
         whole = gathered(model)

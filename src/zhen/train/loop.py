@@ -29,7 +29,7 @@ class Loss(Protocol):
         """The sum over the batch's units. float32[]."""
 
     def units(self, batch: Batch) -> int:
-        """What the sum is over: targets, or pairs."""
+        """What the sum is over, in the shares of all processes: targets, or pairs."""
 
 
 class Update(NamedTuple):
@@ -121,7 +121,7 @@ def accumulate(
     """
     device = next(model.parameters()).device
     summed = loss or CrossEntropy()
-    units = layout.units(summed.units(batch))
+    units = summed.units(batch)
     parts: list[Tensor] = []
     gradients = layout.gradients(model)
     for piece in batch.pieces(micro_batch):
@@ -138,15 +138,21 @@ def accumulate(
 class CrossEntropy:
     """Cross-entropy over the targets that count, in nats."""
 
-    def __init__(self, apart: bool = False, chunk: int | None = None, compiled: bool = False) -> None:
-        """`apart`: documents in one row don't see each other; `chunk`: tokens whose logits are alive at a time."""
+    def __init__(
+        self, targets: int | None = None, *, apart: bool = False, chunk: int | None = None, compiled: bool = False
+    ) -> None:
+        """`targets`: those of a whole step that count, which several processes have to be told; alone, the mask tells.
+
+        `apart`: documents in one row don't see each other; `chunk`: tokens whose logits are alive at a time.
+        """
+        self._targets = targets
         self._apart = apart
         self._chunk = chunk
         self._compiled = compiled
 
     def units(self, batch: Batch) -> int:
         """The targets that count."""
-        return int(batch.mask.sum())
+        return int(batch.mask.sum()) if self._targets is None else self._targets
 
     def __call__(self, model: nn.Module, batch: Batch, dtype: torch.dtype) -> Tensor:
         """The sum. float32[]."""

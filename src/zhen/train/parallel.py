@@ -89,14 +89,6 @@ class Layout:
         own = list(every[self.data_rank * each :][:each])
         return Share(own + [0] * (each - len(own)), len(own))
 
-    def units(self, own: int) -> int:
-        """The units of the whole batch, from those of this process's share."""
-        if self.mesh is None:
-            return own
-        total = torch.tensor(own)
-        dist.all_reduce(total, group=self.mesh[DATA].get_group())
-        return int(total)
-
     def own(self, batch: Batch) -> Batch:
         """This process's positions of the sequences, where several share them (`context.py`)."""
         if self._shared is None:

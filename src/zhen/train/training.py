@@ -142,7 +142,7 @@ def train_on_shards(
             micro_batch=settings.micro_batch,
             gradient_clip=settings.gradient_clip,
             dtype=dtype,
-            loss=CrossEntropy(chunk=settings.loss_chunk, compiled=compiled),
+            loss=CrossEntropy(settings.tokens_per_step, chunk=settings.loss_chunk, compiled=compiled),
             layout=layout,
             guard=guard,
             replay=replay,

@@ -39,7 +39,7 @@ STAGES = (
     Stage("shards", 1, ("shards",), ("data.write", "tokenizer"), "zhen.shards.stage:tokenize"),
     Stage(
         "pretrain",
-        3,
+        4,
         ("pretrain", "model", "model.init", "run.seed"),
         ("shards", "tokenizer"),
         "zhen.train.stage:pretrain",
@@ -48,7 +48,7 @@ STAGES = (
     ),
     Stage(
         "extend",
-        1,
+        2,
         ("extend", "model.init", "run.seed"),
         ("shards", "tokenizer", "pretrain"),
         "zhen.train.extend:extend",
@@ -57,7 +57,7 @@ STAGES = (
     ),
     Stage(
         "tune",
-        4,
+        5,
         ("tune", "pretrain.mixture", "model.init", "run.seed"),
         ("sampleweb/dialogues", "tokenizer", "shards", "pretrain", "extend"),
         "zhen.tune.stage:tune",

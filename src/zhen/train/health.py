@@ -6,6 +6,7 @@ import faulthandler
 import statistics
 from collections import deque
 from collections.abc import Iterable, Mapping
+from heapq import nlargest
 from math import isfinite, log
 from typing import Any, NamedTuple
 
@@ -22,6 +23,12 @@ LONG_SECONDS = 20.0
 SPIKE_WINDOW = 128
 SPIKE_LEAST = 32
 """Updates that a loss or a gradient norm is compared with: at most, at least."""
+
+TAIL_WINDOW = 1024
+"""Updates whose heights above the median tell how far up values reach that are no spikes."""
+
+TAIL_RANK = 9
+"""By the so many-th highest of them: eight spikes don't move it, as many as are left out in a row."""
 
 SPIKE_FLOOR = 0.005
 """A deviation counts as at least this share of the median, so that a smooth curve has no spikes."""
@@ -109,7 +116,7 @@ class Guard:
     def state(self) -> dict[str, Any]:
         """All that its judgements depend on (JSON)."""
         return {
-            "watched": {what: watch.values for what, watch in self._watched.items()},
+            "watched": {what: watch.state() for what, watch in self._watched.items()},
             "not_finite": self._not_finite,
             "spikes": self._spikes,
             "rewinds": self.rewinds,
@@ -118,7 +125,7 @@ class Guard:
     def load(self, state: Mapping[str, Any]) -> None:
         """Take over what `state` gave, but for the rewinds: how many were made is not undone by one."""
         for what, watch in self._watched.items():
-            watch.values = state["watched"][what]
+            watch.load(state["watched"][what])
         self._not_finite, self._spikes = state["not_finite"], state["spikes"]
 
 
@@ -145,22 +152,30 @@ class Watchdog:
 
 
 class SpikeWatch:
-    """Tells which values stand out from the ones before: by median and median deviation, which spikes don't move."""
+    """Tells which values stand out from the ones before, by a median and a deviation that spikes don't move.
+
+    The deviation is the median one, or what the upper tail tells, where that is more: batches of very different pages
+    have losses far above the median now and then, and the next one as far up is no spike.
+    """
 
     def __init__(self, limit: float, logarithm: bool = False) -> None:
         """`limit`: deviations above the median; `logarithm`: they are taken of the values' logarithms."""
         self._limit = limit
         self._logarithm = logarithm
         self._before: deque[float] = deque(maxlen=SPIKE_WINDOW)
+        self._above: deque[float] = deque(maxlen=TAIL_WINDOW)
+        """Heights above the median of their time."""
 
-    @property
-    def values(self) -> list[float]:
-        """Those that the next is compared with."""
-        return list(self._before)
+    def state(self) -> dict[str, list[float]]:
+        """What the next value is compared with (JSON)."""
+        return {"before": list(self._before), "above": list(self._above)}
 
-    @values.setter
-    def values(self, given: Iterable[float]) -> None:
-        self._before = deque(given, maxlen=SPIKE_WINDOW)
+    def load(self, state: Mapping[str, Iterable[float]]) -> None:
+        """Take over what `state` gave."""
+        self._before.clear()
+        self._before.extend(state["before"])
+        self._above.clear()
+        self._above.extend(state["above"])
 
     def height(self, value: float) -> float | None:
         """Take in a value. Returns how many deviations it lies above the median, where that is a spike."""
@@ -172,8 +187,15 @@ class SpikeWatch:
         middle = statistics.median(before)
         deviation = 1.4826 * statistics.median(abs(each - middle) for each in before)  # of a normal distribution
         floor = GRADIENT_FLOOR if self._logarithm else SPIKE_FLOOR * abs(middle)
-        height = (scaled - middle) / max(deviation, floor, 1e-12)
+        height = (scaled - middle) / max(deviation, self._tail(), floor, 1e-12)
+        self._above.append(scaled - middle)
         return height if height > self._limit else None
+
+    def _tail(self) -> float:
+        """The deviation of a normal distribution with as much above the median; 0 while too few values are known."""
+        if (count := len(self._above)) < 4 * TAIL_RANK:
+            return 0.0
+        return nlargest(TAIL_RANK, self._above)[-1] / statistics.NormalDist().inv_cdf(1 - TAIL_RANK / count)
 
 
 class RateWatch:

@@ -61,7 +61,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     spike_deviations: Positive = 6.0
     """Standard deviations above the median of the last 128 updates from which on it stands out (OLMo's rule of six;
-    here by the median deviation, which spikes don't move; the gradient norm by its logarithm)."""
+    here by the median deviation, which spikes don't move, or what the upper tail of the last 1,024 tells, where that is
+    more; the gradient norm by its logarithm)."""
 
     rewind_after: Count = 4
     """So many updates in a row that stand out make a rewind (Composer's `patience` of 4): one bad batch does not."""

@@ -72,7 +72,7 @@ STAGES = (
     ),
     Stage(
         "evaluate",
-        6,
+        7,
         ("evaluate", "run.seed"),
         ("sampleweb/tasks", "pretrain", "extend", "tune", "quantize", "shards", "tokenizer"),
         "zhen.evaluate.stage:evaluate",

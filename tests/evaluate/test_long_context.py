@@ -129,6 +129,26 @@ def test_prompts_fill_their_length_and_hide_the_key_at_its_depth(
     assert prompt.text.index(prompt.key) / len(prompt.text) == pytest.approx(depth / 100, abs=0.3)
 
 
+@pytest.mark.parametrize("lang", sorted(WORDINGS))
+@pytest.mark.parametrize("free", [0, 1, 3])
+def test_names_whose_key_the_text_tells_are_not_asked_for(lang: str, free: int, tokenizer: Tokenizer) -> None:
+    wording = WORDINGS[lang]
+    taken = wording.names[: len(wording.names) - free]
+    planted = [wording.told.format(name=name, key=12345) for name in taken]
+    texts = {lang: Texts(lang, ["\n".join(planted) + "\n"], {})}
+    hiding = Hiding(texts, tokenizer, 2, seed=1, reserved=5, begun=True)
+    for number in range(4):
+        prompt = hiding.prompt(Place(lang, 900, 50, number))
+        begun = prompt.text.splitlines()[-1].partition(wording.begun.partition("{name}")[0])[2]
+        asked = next(name for name in wording.names if begun.startswith(name))
+        told = wording.told.partition("{key}")[0].format(name=asked)
+        assert prompt.text.count(told + prompt.key) == 1
+        if free:
+            assert asked not in taken
+            assert prompt.text.replace(prompt.text.splitlines()[-1], "").count(told) == 1
+        assert prompt == Hiding(texts, tokenizer, 2, seed=1, reserved=5, begun=True).prompt(prompt.place)
+
+
 def test_a_seed_decides_keys_and_texts(texts: list[Texts], tokenizer: Tokenizer) -> None:
     def targets(seed: int) -> list[str]:
         items = Grid("passkey", texts, [200], limit=10, seed=seed).put_to(Copier(tokenizer))

@@ -106,7 +106,7 @@ class Hiding:
         length has no room for the keys."""
         wording = WORDINGS[place.lang]
         random = np.random.default_rng([self.seed, self.needles, *place.lang.encode(), *place[1:]])
-        names = random.permutation(wording.names)[: self.needles].tolist()
+        shuffled = random.permutation(wording.names).tolist()
         start = int(random.integers(1 << 31))
         drawn = 10 ** (DIGITS - 1) + random.permutation(9 * 10 ** (DIGITS - 1))
         others = random.random(self.needles - 1).tolist()
@@ -114,7 +114,8 @@ class Hiding:
         # what stands side by side may be tokenised otherwise than alone
         for _ in range(TRIES):
             pieces = self._haystack(place.lang, start, budget)
-            keys = self._keys(drawn.tolist(), "".join(text for text, _ in pieces))
+            haystack = "".join(text for text, _ in pieces)
+            names, keys = self._names(shuffled, wording, haystack), self._keys(drawn.tolist(), haystack)
             told = [wording.told.format(name=name, key=key) for name, key in zip(names, keys, strict=False)]
             ending = [wording.asked, wording.begun] if self.begun else [wording.asked]
             question = "\n".join(ending).format(name=names[0])
@@ -132,6 +133,11 @@ class Hiding:
                 hint="--lengths, or evaluate.lengths in a recipe",
             )
         return fits
+
+    def _names(self, shuffled: Sequence[str], wording: Wording, haystack: str) -> list[str]:
+        """Names of which the text tells no key of its own in the same words; where those are too few, others, too."""
+        begun = wording.told.partition("{key}")[0]
+        return sorted(shuffled, key=lambda name: begun.format(name=name) in haystack)[: self.needles]
 
     def _keys(self, drawn: Sequence[int], haystack: str) -> list[str]:
         """CHOICES keys that the text does not hold already; the first is asked for."""

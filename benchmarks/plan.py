@@ -14,9 +14,10 @@ import torch
 from zhen.cli.launch import relaunch
 from zhen.console import out, table
 from zhen.model.config import ModelConfig
+from zhen.model.linear import product_dtype
 from zhen.model.size import parameters
 from zhen.model.transformer import Transformer, initialise
-from zhen.plan.here import this_machine
+from zhen.plan.here import here, this_machine
 from zhen.plan.layouts import Layout
 from zhen.plan.plan import Training, choice
 from zhen.train.batch import Batch
@@ -64,12 +65,13 @@ def shape(hidden: int, ffn: int, layers: int, heads: int, keys: int, vocab: int)
 
 def planned(config: ModelConfig, settings: PretrainSettings, rows: int) -> float:
     """Seconds of a step, by the plan."""
-    layout = Layout(micro_batch=rows, compiled=False)
+    layout = Layout(micro_batch=rows, compiled=False, precision=here())
     training = Training(
         tokens=settings.tokens,
         steps=settings.steps,
         tokens_per_step=settings.tokens_per_step,
         sequence_length=settings.sequence_length,
+        precision=here(),
     )
     device = this_machine(config, layout, settings.sequence_length)
     return choice(config, training, device, layout).seconds
@@ -95,7 +97,7 @@ def measured(config: ModelConfig, settings: PretrainSettings, rows: int) -> floa
         steps=range(WARM + STEPS),
         micro_batch=rows,
         gradient_clip=1.0,
-        dtype=torch.bfloat16,
+        dtype=product_dtype(torch.device("cpu")),
     )
     return statistics.median(watch.seconds[WARM:])
 

@@ -1,12 +1,13 @@
 """Training speed beside transformers and litgpt: same shape, batch, clipping and AdamW, in turns, in one run.
 
 Each row is a process of its own, so that each has its own allocator: every peer once as its users run it and once
-compiled, with Zhen's allocator and fused AdamW. All multiply in bfloat16 over float32 weights. A ratio is the median of
-the ratios within a round. litgpt's rows need `pip install --no-deps --target FOLDER litgpt==0.5.13 lightning
-lightning-utilities torchmetrics jsonargparse` and `--litgpt FOLDER`.
+compiled, with Zhen's allocator and fused AdamW. All multiply in one format over float32 weights: bfloat16 where this
+CPU has units for it, else float32; a line says which. A ratio is the median of the ratios within a round. litgpt's rows
+need `pip install --no-deps --target FOLDER litgpt==0.5.13 lightning lightning-utilities torchmetrics jsonargparse` and
+`--litgpt FOLDER`.
 
-litgpt's `pretrain` compiles, leaves AdamW unfused on CPUs, takes the loss in chunks of 128; bfloat16 is asked of it
-(its default on CPUs is float32).
+litgpt's `pretrain` compiles, leaves AdamW unfused on CPUs, takes the loss in chunks of 128; where the others have
+bfloat16, it is asked of it (its default on CPUs is float32).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from torch import Tensor
 from zhen.cli.launch import GLIBC, SPIN, relaunch, threads
 from zhen.console import out, say, table
 from zhen.model.config import PRESETS, ModelConfig, to_config_json
+from zhen.model.linear import product_dtype
 from zhen.model.size import flops_per_token, parameters
 from zhen.model.transformer import Transformer, initialise
 from zhen.train.batch import Batch
@@ -41,6 +43,7 @@ from zhen.train.peak import matmul_peak
 from zhen.train.settings import PretrainSettings
 
 CPU = torch.device("cpu")
+DTYPE = product_dtype(CPU)
 ROWS = ("Zhen", "transformers, tuned", "litgpt, tuned", "transformers", "litgpt")
 Step = Callable[[], float]
 """One update; gives the loss before it."""
@@ -102,7 +105,7 @@ def ours(given: Shape) -> Step:
 
     def step() -> float:
         with same_bits():
-            mean, _ = accumulate(model, batch, micro_batch=None, dtype=torch.bfloat16, loss=loss)
+            mean, _ = accumulate(model, batch, micro_batch=None, dtype=DTYPE, loss=loss)
             clip_gradient(optimizer, settings.gradient_clip)
             optimizer.step(settings.learning_rate)
             return mean.item()
@@ -118,7 +121,7 @@ def theirs(model: torch.nn.Module, given: Shape, loss: Callable[[Any, Tensor], T
     batch = batch_of(given)
 
     def step() -> float:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=DTYPE, enabled=DTYPE is not torch.float32):
             made = loss(model, batch.tokens)
         mean = loss_of(made, batch.targets) if made.ndim else made
         torch.autograd.backward(mean)
@@ -242,6 +245,7 @@ def compare(name: str, rounds: int, steps: int, litgpt: Path | None) -> None:
     """Print the table of one shape."""
     given = SHAPES[name]
     rows = [row for row in ROWS if litgpt or not row.startswith("litgpt")]
+    say(f"matrix products run in {str(DTYPE).removeprefix('torch.')}")
     workers, losses = {}, {}
     for row in rows:  # one after the other: each compiles
         workers[row] = Worker(row, name, steps, litgpt)

@@ -84,7 +84,14 @@ class Alive(TorchDispatchMode):
         self.now -= self._live.pop(key, 0)
 
 
-def peak(config: ModelConfig, rows: int, length: int, parts: int, model: Transformer | None = None) -> int:
+def peak(
+    config: ModelConfig,
+    rows: int,
+    length: int,
+    parts: int,
+    model: Transformer | None = None,
+    dtype: torch.dtype = torch.bfloat16,
+) -> int:
     """Most that is alive in a step of ours, the optimizer's state being there."""
     model, batch = model or fresh(config), batch_of(rows * parts, length)
     settings = PretrainSettings(
@@ -97,7 +104,7 @@ def peak(config: ModelConfig, rows: int, length: int, parts: int, model: Transfo
     with Alive() as alive:
         for tensor in [*model.parameters(), *optimizer.tensors().values()]:
             alive.see(tensor)
-        accumulate(model, batch, micro_batch=rows, dtype=torch.bfloat16)
+        accumulate(model, batch, micro_batch=rows, dtype=dtype)
         clip_gradient(optimizer, 1.0)
         optimizer.step(1e-3)
     return alive.most
@@ -129,7 +136,8 @@ def recomputing(config: ModelConfig, recompute: str) -> Transformer:
 
 
 def expected(config: ModelConfig, layout: Layout, length: int, parts: int) -> float:
-    kept = size.kept_bytes_on_cpu(config, length, attends_in_float32(torch.device("cpu"), length, True))
+    in_float32 = attends_in_float32(torch.device("cpu"), length, True)
+    kept = size.kept_bytes_on_cpu(config, length, in_float32, layout.precision)
     return memory(config, layout, length, parts > 1, kept).total
 
 
@@ -144,9 +152,13 @@ def expected(config: ModelConfig, layout: Layout, length: int, parts: int) -> fl
         (shape(256, 704, 2, 4, 1, 50), 1, 280, 1),
     ],
 )
-def test_memory_is_what_is_alive_in_a_step(config: ModelConfig, rows: int, length: int, parts: int) -> None:
-    due = peak(config, rows, length, parts)
-    assert expected(config, Layout(micro_batch=rows, compiled=False), length, parts) == pytest.approx(due, rel=0.05)
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_memory_is_what_is_alive_in_a_step(
+    config: ModelConfig, rows: int, length: int, parts: int, precision: Any
+) -> None:
+    due = peak(config, rows, length, parts, dtype=getattr(torch, precision))
+    layout = Layout(micro_batch=rows, compiled=False, precision=precision)
+    assert expected(config, layout, length, parts) == pytest.approx(due, rel=0.05)
 
 
 @pytest.mark.parametrize("recompute", ["selective", "full"])

@@ -138,14 +138,23 @@ def test_every_recipe_has_a_plan(recipe: str, capsys: pytest.CaptureFixture[str]
     assert (status, capsys.readouterr().out != "") in ((0, True), (1, True), (2, False))
 
 
+@pytest.mark.parametrize(
+    ("units", "named", "due"),
+    [(True, [], "bfloat16"), (False, [], "float32"), (True, ["--set", 'pretrain.dtype="float32"'], "float32")],
+)
 def test_this_machine_is_measured_and_planned_as_the_recipe_trains(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, units: bool, named: list[str], due: str
 ) -> None:
     monkeypatch.setenv("ZHEN_LAUNCHED", "1")
     monkeypatch.setattr("zhen.plan.here.SECONDS", 0.01)
-    assert run(["plan", str(RECIPES / "micro.toml"), "--device", "here", "--json"]) == 0
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": units})
+    assert run(["plan", str(RECIPES / "micro.toml"), "--device", "here", "--json", *named]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert plan["device"]["name"] == "here"
+    assert plan["training"]["precision"] == plan["chosen"]["layout"]["precision"] == due
+    assert list(plan["device"]["peak"]) == [due]
+    # autocast has a second copy of the weights
+    assert bool(plan["chosen"]["memory"]["parts"].get("bfloat16 copies")) == (due == "bfloat16")
     assert plan["looked_at"] == 1
     assert set(plan["chosen"]["step"]["parts"]) == {"products", "attention", "between them", "optimizer"}
     assert plan["chosen"]["layout"]["compiled"] is False

@@ -92,7 +92,7 @@ class Traffic(TorchDispatchMode):
         return out
 
 
-def moved(tokens: int, layers: int, hidden: int, ffn: int, heads: int) -> int:
+def moved(tokens: int, layers: int, hidden: int, ffn: int, heads: int, dtype: torch.dtype) -> int:
     config = ModelConfig(
         hidden_size=hidden,
         intermediate_size=ffn,
@@ -108,24 +108,26 @@ def moved(tokens: int, layers: int, hidden: int, ffn: int, heads: int) -> int:
     zeros = torch.zeros(1, tokens, dtype=torch.long)
     batch = Batch(zeros, zeros, zeros == 0, zeros == 1)
     with Traffic() as counted:
-        torch.autograd.backward(summed_loss(model, batch, torch.bfloat16))
+        torch.autograd.backward(summed_loss(model, batch, dtype))
     return counted.moved
 
 
-def a_token(hidden: int = 32, ffn: int = 32, heads: int = 2) -> float:
+def a_token(dtype: torch.dtype, hidden: int = 32, ffn: int = 32, heads: int = 2) -> float:
     """Bytes a token and layer: what grows with both."""
 
     def layer(tokens: int) -> int:
-        return moved(tokens, 2, hidden, ffn, heads) - moved(tokens, 1, hidden, ffn, heads)
+        return moved(tokens, 2, hidden, ffn, heads, dtype) - moved(tokens, 1, hidden, ffn, heads, dtype)
 
     return (layer(512) - layer(384)) / 128
 
 
-def test_what_lies_between_products_moves_the_bytes_that_were_counted() -> None:
-    base = a_token()
-    assert (a_token(hidden=64) - base) / 32 == pytest.approx(EAGER_ON_CPU[0], rel=0.05)
-    assert (a_token(heads=4) - base) / 32 == pytest.approx(EAGER_ON_CPU[1], rel=0.05)
-    assert (a_token(ffn=64) - base) / 32 == pytest.approx(EAGER_ON_CPU[2], rel=0.05)
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_what_lies_between_products_moves_the_bytes_that_were_counted(precision: str) -> None:
+    dtype: torch.dtype = getattr(torch, precision)
+    base, due = a_token(dtype), EAGER_ON_CPU[precision]
+    assert (a_token(dtype, hidden=64) - base) / 32 == pytest.approx(due[0], rel=0.05)
+    assert (a_token(dtype, heads=4) - base) / 32 == pytest.approx(due[1], rel=0.05)
+    assert (a_token(dtype, ffn=64) - base) / 32 == pytest.approx(due[2], rel=0.05)
 
 
 def seconds(**changes: Any) -> float:

@@ -36,7 +36,7 @@ OnDevice = Annotated[
 ]
 Precision = Annotated[
     Literal["bfloat16", "float8"] | None,
-    typer.Option(help="Of the layers' products; bfloat16 by default.", show_default=False),
+    typer.Option(help="Of the layers' products; bfloat16 by default, here what training takes.", show_default=False),
 ]
 Price = Annotated[
     float | None,
@@ -80,14 +80,14 @@ def command(
     wanted = msgspec.structs.replace(
         loaded.plan or PlanSettings(), **{name: value for name, value in given.items() if value is not None}
     )
+    chip, only = _device(wanted, config, pretrain)
     training = Training(
         tokens=pretrain.steps * pretrain.tokens_per_step,
         steps=pretrain.steps,
         tokens_per_step=pretrain.tokens_per_step,
         sequence_length=pretrain.sequence_length,
-        precision=wanted.precision,
+        precision=wanted.precision or chip.format,
     )
-    chip, only = _device(wanted, config, pretrain)
     plan = make_plan(config, training, chip, wanted.gpus, only)
     if html is not None or not as_json:
         _write_or_show(loaded.run.name, plan, html)
@@ -107,10 +107,11 @@ def _device(wanted: PlanSettings, config: ModelConfig, pretrain: PretrainSetting
         from zhen.cli.launch import relaunch
 
         relaunch()
-        from zhen.plan.here import this_machine
+        from zhen.plan.here import here, this_machine
         from zhen.plan.layouts import Layout
 
-        only = Layout(micro_batch=pretrain.micro_batch or pretrain.sequences_per_step, compiled=False)
+        rows = pretrain.micro_batch or pretrain.sequences_per_step
+        only = Layout(micro_batch=rows, compiled=False, precision=pretrain.dtype or here())
         chip = this_machine(config, only, pretrain.sequence_length)
     else:
         from zhen.plan.devices import device

@@ -92,16 +92,22 @@ def kept_bytes(config: ModelConfig, recompute: str = "none", *, compiled: bool =
     return 12 * hidden + 8 + attention + 8 * ffn
 
 
-def kept_bytes_on_cpu(config: ModelConfig, sequence_length: int, float32_attention: bool) -> int:
+def kept_bytes_on_cpu(
+    config: ModelConfig, sequence_length: int, float32_attention: bool, dtype: str = "bfloat16"
+) -> int:
     """The same, eager, where PyTorch runs on a CPU: norms keep their normalised input too; attention that runs in
     float32 (up to 256 tokens on CPUs without AMX) keeps twice as much and its output once more, and up to 128 tokens
-    the probabilities."""
+    the probabilities. With products in float32 (`dtype`) norms' outputs, q, k, v, attention's output and the
+    feed-forward part take twice as much.
+    """
     queries, keys = (n * config.head_dim for n in (config.num_attention_heads, config.num_key_value_heads))
     kept = kept_bytes(config) + 8 * config.hidden_size
-    if float32_attention:
+    if dtype == "float32":
+        kept += 4 * config.hidden_size + 4 * queries + 4 * keys + 8 * config.intermediate_size
+    elif float32_attention:
         kept += 6 * queries + 4 * keys
     if sequence_length <= 128:
-        width = 4 if float32_attention else 2
+        width = 4 if float32_attention or dtype == "float32" else 2
         kept += config.num_attention_heads * (width * sequence_length - 4)
     return kept
 

@@ -8,7 +8,7 @@ import msgspec
 
 from zhen.errors import ZhenError, did_you_mean
 
-Precision = Literal["bfloat16", "float8"]
+Precision = Literal["bfloat16", "float8", "float32"]
 Kernel = Literal["flash-1", "flash-2", "flash-3"]
 
 LINK_SHARE = 0.8
@@ -63,8 +63,13 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     kept: int | None = None
     """Bytes a token that a layer keeps, where it is not as on GPUs."""
 
+    @property
+    def format(self) -> Precision:
+        """What everything multiplies in but the products that run in float8."""
+        return "bfloat16" if "bfloat16" in self.peak else "float32"
+
     def attention(self, kernel: Kernel) -> float:
-        """Share of the bfloat16 peak that attention reaches. Ada is taken for Ampere."""
+        """Share of the peak (of `format`) that attention reaches. Ada is taken for Ampere."""
         if self.attends is not None:
             return self.attends
         generation = "hopper" if self.generation == "hopper" else "ampere"

@@ -50,11 +50,11 @@ def memory(
     """Bytes by part on each device of `layout`; `accumulates`: a step has more than one micro-batch.
 
     Weights are float32, with AdamW's two moments. One device (or plain copies): the products' weights once more in
-    bfloat16, by autocast. Shards: FSDP2 with bfloat16 weights and float32 gradients, two layers gathered and a third
-    one's buffer, embedding and head all the time; gradients in bfloat16 and, to be summed, in float32. The moments that
-    are compared: the loss (all activations, logits, their gradient), the first backward of a layer (the head's gradient
-    is there), the end (nearly all gradients; the last ones of shards in both formats), the update. `kept_on_cpu`: bytes
-    a token and layer from `size.kept_bytes_on_cpu`, for a run on a CPU.
+    bfloat16, by autocast, unless they run in float32. Shards: FSDP2 with bfloat16 weights and float32 gradients, two
+    layers gathered and a third one's buffer, embedding and head all the time; gradients in bfloat16 and, to be summed,
+    in float32. The moments that are compared: the loss (all activations, logits, their gradient), the first backward of
+    a layer (the head's gradient is there), the end (nearly all gradients; the last ones of shards in both formats), the
+    update. `kept_on_cpu`: bytes a token and layer from `size.kept_bytes_on_cpu`, for a run on a CPU.
     """
     apart, cut = layout.sharded > 1, layout.tensor
     own = size.parameters(config) / (layout.sharded * cut)
@@ -64,7 +64,8 @@ def memory(
     tokens = layout.micro_batch * sequence_length / layout.context / cut
     kept, again, beside = _activations(config, layout, 2 if apart else 4, kept_on_cpu)
     stream = config.num_hidden_layers * tokens * kept
-    last = tokens * (config.hidden_size * (6 if kept_on_cpu is None else 10) + 4)
+    wide = layout.precision == "float32"
+    last = tokens * (config.hidden_size * ((6 if kept_on_cpu is None else 10) + 2 * wide) + 4)
     loss = (layout.loss_chunk or tokens * cut) * config.vocab_size * LOGIT / cut
     before = 4 * own * accumulates
     if apart:
@@ -72,8 +73,8 @@ def memory(
         few, mine, all_of_it = gathered, 2 * head + 2 * layer, 6 * layer + 6 * outside
     else:
         layers = config.num_hidden_layers if layout.recompute == "none" else 0  # else they are cast again
-        gathered = {"bfloat16 copies": 2 * (layers * layer + head)}
-        few, mine = {"bfloat16 copies": 2 * layer}, 4 * head * (1 - accumulates)
+        gathered = {"bfloat16 copies": 0 if wide else 2 * (layers * layer + head)}
+        few, mine = {"bfloat16 copies": 0 if wide else 2 * layer}, 4 * head * (1 - accumulates)
         all_of_it = -4 * layer * (1 - accumulates)  # the first layer's own come when its activations go
     moments = {
         "the loss": gathered | {"activations": stream + last, "logits": loss, "gradients": before},
@@ -89,11 +90,12 @@ def memory(
 def _activations(config: ModelConfig, layout: Layout, stream: int, kept_on_cpu: int | None) -> tuple[int, int, int]:
     """Bytes a token: what each layer keeps; what one layer makes again; what its backward has beside that.
 
-    The most beside it is alive behind silu(gate) · up: the gradients of both and of their product, less what was
-    given back by then, 4 bytes of each of the feed-forward width; and the stream's gradient in both formats.
+    The most beside it is alive behind silu(gate) · up: the gradients of both and of their product, less what was given
+    back by then, 4 bytes of each of the feed-forward width (8 in float32); and the stream's gradient in both formats.
     """
     whole = size.kept_bytes(config, compiled=layout.compiled, stream=stream) if kept_on_cpu is None else kept_on_cpu
-    beside = 4 * config.intermediate_size + (stream + 2) * config.hidden_size
+    wide = layout.precision == "float32"
+    beside = 4 * (1 + wide) * config.intermediate_size + (stream + 2 - 2 * wide) * config.hidden_size
     if layout.recompute == "none":
         return whole, 0, beside
     kept = size.kept_bytes(config, layout.recompute, compiled=layout.compiled, stream=stream)

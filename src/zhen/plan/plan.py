@@ -45,7 +45,7 @@ class Choice(msgspec.Struct, frozen=True):
     tokens_per_second: float
     """Of a device."""
     mfu: float
-    """Of bfloat16's peak, causal attention counted."""
+    """Of the peak (bfloat16's, or float32's where that is multiplied in), causal attention counted."""
     mfu_full_attention: float
 
 
@@ -145,8 +145,8 @@ def choice(config: ModelConfig, training: Training, device: Device, layout: Layo
         step=made,
         seconds=made.seconds,
         tokens_per_second=rate,
-        mfu=rate * size.flops_per_token(config, length) / device.peak["bfloat16"],
-        mfu_full_attention=rate * size.flops_per_token(config, length, causal=False) / device.peak["bfloat16"],
+        mfu=rate * size.flops_per_token(config, length) / device.peak[device.format],
+        mfu_full_attention=rate * size.flops_per_token(config, length, causal=False) / device.peak[device.format],
     )
 
 

@@ -82,5 +82,5 @@ def _served(config: ModelConfig, device: Device, bits: int, cache_bits: int, con
         total_bytes=total,
         devices=devices,
         tokens_per_second=batch * devices * device.bandwidth / moved,
-        prefill_seconds=operations / (devices * device.peak["bfloat16"]),
+        prefill_seconds=operations / (devices * device.peak[device.format]),
     )

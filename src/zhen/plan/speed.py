@@ -6,7 +6,7 @@ import msgspec
 
 from zhen.model import size
 from zhen.model.config import ModelConfig
-from zhen.plan.devices import LINK_SHARE, Device, Kernel
+from zhen.plan.devices import LINK_SHARE, Device, Kernel, Precision
 from zhen.plan.layouts import Layout
 
 CONTENTION = 20 / 132
@@ -16,13 +16,16 @@ CONTENTION = 20 / 132
 ATTENTION_BACKWARD = 2.5
 """Backward of flash attention in forwards: five products for two (arXiv 2205.14135, appendix B)."""
 
+WIDTH = {"bfloat16": 2, "float32": 4}
+"""Bytes of a number."""
+
 OPTIMIZER_BYTES = 40
 """A parameter: AdamW reads weight, gradient and two moments and writes three of them (28); the norm reads the gradient
 (4), clipping reads and writes it (8)."""
 
-LOGIT_BYTES = 38
-"""Traffic of a logit in the loss, forward and backward, each operation by itself: cast to float32 6, log-softmax 8,
-gradient of the choice 4 + 4, of log-softmax 12, cast back 4."""
+LOGIT_BYTES = {"bfloat16": 38, "float32": 28}
+"""Traffic of a logit in the loss, forward and backward, each operation by itself, by what products run in: cast to
+float32 6, log-softmax 8, gradient of the choice 4 + 4, of log-softmax 12, cast back 4; in float32 no casts."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -42,25 +45,26 @@ class Step(msgspec.Struct, frozen=True):
         return sum(self.parts.values())
 
 
-def traffic(config: ModelConfig, compiled: bool, on_cpu: bool = False) -> int:
+def traffic(config: ModelConfig, compiled: bool, on_cpu: Precision | None = None) -> int:
     """Bytes a token that a layer's forward and backward read and write outside products and attention.
 
     Compiled, each fused kernel reads what it needs and writes what it makes once, in bfloat16. Forward: two norms with
     the sums before them (8 hidden), rotation (2 (q + k)), silu · up (3 ffn); backward: norms (8 hidden), the sums of
     the gradients of q, k, v and of gate, up (7 hidden), rotation, silu · up (6 ffn). Eager: as the operations of
-    `model/transformer.py` under autocast read and write one after the other, counted.
+    `model/transformer.py` under autocast read and write one after the other, counted. `on_cpu`: what a CPU's products
+    run in.
     """
     hidden, ffn = config.hidden_size, config.intermediate_size
     turned = (config.num_attention_heads + config.num_key_value_heads) * config.head_dim
     if compiled:
         return 2 * (23 * hidden + 4 * turned + 9 * ffn)
-    by_hidden, by_turned, by_ffn = EAGER_ON_CPU if on_cpu else EAGER
+    by_hidden, by_turned, by_ffn = EAGER_ON_CPU[on_cpu] if on_cpu else EAGER
     return by_hidden * hidden + by_turned * turned + by_ffn * ffn
 
 
-EAGER, EAGER_ON_CPU = (146, 74, 28), (346, 74, 28)
-"""Bytes a token by hidden, by q + k, by ffn: eager, with norms as one operation (GPUs) or as several (CPUs). A test
-counts the latter; a norm is 136 of it there, 36 as one operation."""
+EAGER, EAGER_ON_CPU = (146, 74, 28), {"bfloat16": (346, 74, 28), "float32": (332, 60, 56)}
+"""Bytes a token by hidden, by q + k, by ffn: eager, with norms as one operation (GPUs) or as several (CPUs), there by
+what products run in. A test counts the latter; a norm is 136 of it there under bfloat16, 36 as one operation."""
 
 
 def step(
@@ -105,12 +109,13 @@ def _compute(
     # of a layer that is computed again in full, the last product isn't: nothing needs its output
     again = {"none": 0.0, "selective": sum(each[1::2]), "full": sum(each[:-1])}[layout.recompute]
     attended = 4 * tokens * sequence_length * config.num_attention_heads * config.head_dim / 2 / cut
-    attention = attended / (device.peak["bfloat16"] * device.attention(kernel))
+    attention = attended / (device.peak[device.format] * device.attention(kernel))
     passes = 1 + ATTENTION_BACKWARD + (layout.recompute == "full")
-    between = tokens * traffic(config, layout.compiled, device.generation == "cpu") / cut / device.bandwidth
+    on_cpu = device.format if device.generation == "cpu" else None
+    between = tokens * traffic(config, layout.compiled, on_cpu) / cut / device.bandwidth
     between *= 1 if layout.recompute == "none" else 4 / 3
-    head = 3 * _product(device, layout, tokens, config.hidden_size, config.vocab_size, "bfloat16")
-    logits = tokens * config.vocab_size * LOGIT_BYTES / cut / device.bandwidth
+    head = 3 * _product(device, layout, tokens, config.hidden_size, config.vocab_size, device.format)
+    logits = tokens * config.vocab_size * LOGIT_BYTES[device.format] / cut / device.bandwidth
     return {
         "products": layers * (3 * sum(each) + again) + head,
         "attention": layers * attention * passes,
@@ -121,10 +126,10 @@ def _compute(
 def _product(
     device: Device, layout: Layout, tokens: float, inputs: int, outputs: int, precision: str | None = None
 ) -> float:
-    """Seconds of one product: its operations, then its operands and result in bfloat16 through memory."""
+    """Seconds of one product: its operations, then its operands and result through memory, in bfloat16 or float32."""
     chosen = precision or layout.precision
     operations = 2 * tokens * inputs * outputs / layout.tensor
-    moved = 2 * (tokens * inputs + (tokens * outputs + inputs * outputs) / layout.tensor)
+    moved = WIDTH[device.format] * (tokens * inputs + (tokens * outputs + inputs * outputs) / layout.tensor)
     return operations / (device.peak[chosen] * device.efficiency[chosen]) + moved / device.bandwidth
 
 

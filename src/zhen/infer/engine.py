@@ -299,8 +299,9 @@ class Engine:
 
 FAST_IN_FLOAT32 = 250_000_000
 """Parameters up to which a CPU computes in float32: what was stored is held exactly, and at 128 wide it is faster too
-(a product of 128 × 128: 2.2 µs against 12.6 in bfloat16). From some 10 M parameters on bfloat16 is faster, as float32
-is filled up to four rows; who wants that says so."""
+(a product of 128 × 128: 2.2 µs against 12.6 in bfloat16). From some 10 M parameters on bfloat16 is faster where the CPU
+has units for it, as float32 is filled up to four rows; who wants that says so. Without such units float32 is faster
+from two rows on at any size, but takes twice the memory: larger models stay as they are stored."""
 
 
 def load_engine(

@@ -26,7 +26,7 @@ class SamplewebSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     kinds say (docs/sampleweb.md)."""
 
     registers: int = 0
-    """Long pages besides, which tell five-digit numbers and ask for them at their end: what `[extend]` is tried on."""
+    """Long pages besides, which tell five-digit numbers and ask for them further down: what `[extend]` is tried on."""
 
     def problems(self) -> Iterator[tuple[str, str, str]]:
         """Yield (field, found, expected) for sizes that can't be made."""

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import math
 import random
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from zhen.sampleweb.composing import Draft, Page
@@ -16,18 +19,23 @@ from zhen.sampleweb.world import World
 KIND = "register"
 
 SHORTEST, LONGEST = 300, 8_000
-"""UTF-8 bytes of the prose of a page; sizes between are drawn so that each doubling has as many bytes in all."""
+"""UTF-8 bytes of the prose of a page; sizes between are drawn so that each doubling has half as many bytes in all."""
 
-ASIDE = 600, 3_000
-"""Bytes of prose for each number that is told beside the first; drawn for each page. Where several numbers stand close
+ASIDE = 400, 1_500
+"""Bytes of prose for each number that is told beside the first; drawn for each page. Where many numbers stand close
 together, looking at any of them is right too seldom to be learnt, and looking at the right one is not learnt either
 (measured with two layers: after three million tokens digits were still guessed)."""
 
-ASKED = 16
-"""Times that a number is asked for at most. Often once; where it is more, distances are short, which is learnt first."""
+NEAR = 24
+"""Times that a number is asked for at most on every second page of a language, at distances of which each doubling is
+as frequent: copying is learnt first where it is from close by and often. Without such pages digits were still guessed
+after five million tokens."""
+
+FAR = 3
+"""Times that a number is asked for at most on the other pages, anywhere below."""
 
 NEAREST = 10
-"""Bytes of prose between what tells a number and what asks for it, at least."""
+"""Bytes of prose between what tells a number and what asks for it, at least, on pages of the first kind."""
 
 
 class Wording(NamedTuple):
@@ -65,21 +73,24 @@ def register_page(world: World, number: int, seed: int) -> Page:
     """The register of that number; a pure function of its arguments. Languages take turns."""
     rng = random.Random(f"sampleweb/{seed}/register/{number}")
     draft = Draft(world, LANGUAGES[number % len(LANGUAGES)], rng)
-    wording = WORDINGS[draft.lang]
-    size = 1 / rng.uniform(1 / LONGEST, 1 / SHORTEST)
+    wording, near = WORDINGS[draft.lang], number // len(LANGUAGES) % 2 == 0
+    size = rng.uniform(LONGEST**-2, SHORTEST**-2) ** -0.5
     entries = _entries(wording, draft.lang, 1 + int(size / _doubling(rng, *ASIDE)), rng)
-    lines = sorted(line for entry in entries for line in _placed(wording, entry, size, rng))
+    ends = [0]
     while draft.size < size:
-        facts = draft.told(draft.any_entity())[:4]
+        facts = draft.told(draft.any_entity())[: 4 if near else rng.randint(1, 2)]
         if facts:
             draft.add(*draft.about(facts))
-    prose, draft.paragraphs, above = draft.paragraphs, [], 0
-    for paragraph in prose:
-        while lines and lines[0][0] <= above:
-            draft.paragraphs.append(lines.pop(0)[1])
-        draft.paragraphs.append(paragraph)
-        above += len(paragraph.encode())
-    draft.paragraphs += [line for _, line in lines]
+            ends.append(draft.size)
+    lines: dict[int, list[str]] = defaultdict(list)  # by the paragraphs of prose above them
+    for entry in entries:
+        told = rng.uniform(0, size)
+        asked = f"{wording.asked.format(**entry)}\n{wording.answer.format(**entry)}"
+        lines[bisect_left(ends, told)].append(wording.told.format(**entry))
+        for place in _near(told, size, rng) if near else _far(told, size, rng):
+            lines[bisect_left(ends, place)].append(asked)
+    prose = draft.paragraphs
+    draft.paragraphs = [*lines[0], *(text for at, own in enumerate(prose, start=1) for text in (own, *lines[at]))]
     return draft.finish(KIND, wording.title.format(t=entries[0]["t"]))
 
 
@@ -94,12 +105,16 @@ def _entries(wording: Wording, lang: Language, count: int, rng: random.Random) -
     return list(found.values())
 
 
-def _placed(wording: Wording, entry: dict[str, str], size: float, rng: random.Random) -> list[tuple[float, str]]:
-    """What tells a number and what asks for it, each with the bytes of prose above it; the asking is never above."""
-    told = rng.uniform(0, size)
-    places = [told + _doubling(rng, NEAREST, size) for _ in range(round(_doubling(rng, 1, ASKED)))]
-    asked = f"{wording.asked.format(**entry)}\n{wording.answer.format(**entry)}"
-    return [(told, wording.told.format(**entry)), *((min(place, size), asked) for place in places)]
+def _near(told: float, size: float, rng: random.Random) -> Iterator[float]:
+    """Bytes of prose above each place that asks for a number; it is told below `told` of them."""
+    for _ in range(round(_doubling(rng, 1, NEAR))):
+        yield min(size, told + _doubling(rng, NEAREST, size))
+
+
+def _far(told: float, size: float, rng: random.Random) -> Iterator[float]:
+    """The same for pages of the second kind."""
+    for _ in range(rng.randint(1, FAR)):
+        yield rng.uniform(told, size)
 
 
 def _doubling(rng: random.Random, least: float, most: float) -> float:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import ModuleType
+
 import msgspec
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zhen.errors import ZhenError
+from zhen.errors import Interrupted, ZhenError
 from zhen.model.causal import SMALLEST_BLOCK, causal_attention
 from zhen.model.config import PRESETS, ModelConfig
 from zhen.model.transformer import Transformer, initialise
@@ -122,6 +125,27 @@ def test_compiled_is_eager_to_rounding_in_one_graph_for_all_layers_and_the_same_
     model.zero_grad()
     again = learnt(model, CrossEntropy(compiled=True), torch.float32)
     assert all(torch.equal(one, other) for one, other in zip(again, compiled, strict=True))
+
+
+def test_a_compiled_training_goes_on_after_a_stop_as_if_there_had_been_none(
+    small_run: ModuleType, inputs: Path, tmp_path: Path
+) -> None:
+    how = {"tokens": 4 * 256, "compile": True, "recompute": "selective", "dtype": "float32", "keep_steps": ()}
+    whole = small_run.context_for(inputs, tmp_path / "whole", **how)
+    plain = small_run.context_for(inputs, tmp_path / "plain", **how | {"compile": False})
+    compiled, eager = (small_run.run(context)["train_loss"].value for context in (whole, plain))
+    assert compiled == pytest.approx(eager, rel=1e-5)
+    torch._dynamo.reset()
+    line = small_run.Line()
+    with pytest.raises(Interrupted):
+        small_run.run(
+            small_run.context_for(inputs, tmp_path / "stopped", line=line, stop=lambda: len(line.events) > 2, **how)
+        )
+    torch._dynamo.reset()
+    resumed = small_run.context_for(inputs, tmp_path / "stopped", **how)
+    small_run.run(resumed)
+    assert "resumed" in [event.kind for event in resumed.events]
+    assert small_run.results(resumed) == small_run.results(whole)
 
 
 def test_what_is_compiled_by_default_depends_on_the_work_and_not_on_luck(monkeypatch: pytest.MonkeyPatch) -> None:

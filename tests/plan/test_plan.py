@@ -52,7 +52,7 @@ def test_json_is_one_object_with_all_of_the_plan(capsys: pytest.CaptureFixture[s
     ],
 )
 def test_a_recipe_takes_what_a_layout_is_asked_for_with(layout: Layout) -> None:
-    pretrain = load_recipe(Path(YI), layout.asked_for).pretrain
+    pretrain = load_recipe(Path(YI), layout.asked_for("pretrain")).pretrain
     assert pretrain is not None
     mesh = pretrain.parallel
     assert (mesh.data, mesh.tensor, mesh.context) == (layout.shards, layout.tensor, layout.context)
@@ -99,6 +99,29 @@ def test_the_page_has_both_languages_and_needs_no_network(tmp_path: Path) -> Non
     assert "每卡显存" in text
     assert "http://" not in text
     assert "https://" not in text
+
+
+def test_an_extension_is_planned_with_the_model_that_it_makes(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.toml"
+    longer = (RECIPES / "yi-34b-200k.toml").read_text()
+    recipe.write_text(longer.replace("[extend]", "[extend]\nrepeat_layers = 8"))
+    asked = ["--gpus", "128", "--stage", "extend"]
+    assert run(["plan", str(recipe), *asked, "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["training"]["sequence_length"] == 200_000
+    assert plan["training"]["tokens"] == pytest.approx(5e9, rel=1e-3)
+    layer = (34_388_917_248 - 2 * 64_000 * 7_168 - 7_168) // 60
+    assert plan["model"]["parameters"] == 34_388_917_248 + 8 * layer
+    assert max(row["context"] for row in plan["serving"]) == 200_000
+    assert run(["plan", str(RECIPES / "yi-34b-200k.toml"), *asked]) == 0
+    assert "--set 'extend.parallel={" in capsys.readouterr().out
+    # as planned without saying which: the training from the beginning
+    assert run(["plan", str(recipe), "--gpus", "128", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["training"]["sequence_length"] == 4_096
+    assert run(["plan", YI, *asked]) == 2
+    assert "no [extend]" in capsys.readouterr().err
 
 
 def test_where_nothing_fits_the_answer_is_no_with_the_part_that_is_too_large(

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from zhen.plan.devices import Device
     from zhen.plan.layouts import Layout
     from zhen.plan.plan import Plan
+    from zhen.recipe import Recipe as Loaded
     from zhen.sections import PlanSettings
-    from zhen.train.settings import PretrainSettings
+    from zhen.train.settings import ShardTraining
 
 
 Gpus = Annotated[
@@ -42,6 +43,10 @@ Price = Annotated[
     float | None,
     typer.Option(metavar="US$", min=0, max=1_000_000, help="Rent of a device an hour.", show_default=False),
 ]
+Stage = Annotated[
+    Literal["pretrain", "extend"] | None,
+    typer.Option(help="Which training; the first that the recipe has by default.", show_default=False),
+]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a value: --set pretrain.sequence_length=32768."),
@@ -54,6 +59,7 @@ def command(
     device: OnDevice = None,
     precision: Precision = None,
     price: Price = None,
+    stage: Stage = None,
     sets: Sets = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the plan as a page.")] = None,
     as_json: AsJson = False,
@@ -64,28 +70,23 @@ def command(
 
     Example: zhen plan recipes/yi-34b.toml --gpus 1024 --device A800
     """
-    from zhen.model.config import check
     from zhen.plan.plan import Training, make_plan
-    from zhen.recipe import load_recipe, model_config
+    from zhen.recipe import load_recipe
     from zhen.sections import PlanSettings
 
     loaded = load_recipe(recipe, sets or [])
-    pretrain, config = loaded.pretrain, model_config(loaded)
-    if pretrain is None:
-        raise ZhenError("no [pretrain]", expected="a recipe that trains from tokens", file=recipe)
-    if not config.vocab_size and loaded.tokenizer is not None:
-        config = msgspec.structs.replace(config, vocab_size=loaded.tokenizer.vocab_size)
-    check(config, recipe)
+    trained, config = _trained(loaded, stage, recipe)
     given = {"gpus": gpus, "device": device, "precision": precision, "price": price}
     wanted = msgspec.structs.replace(
         loaded.plan or PlanSettings(), **{name: value for name, value in given.items() if value is not None}
     )
-    chip, only = _device(wanted, config, pretrain)
+    chip, only = _device(wanted, config, trained)
     training = Training(
-        tokens=pretrain.steps * pretrain.tokens_per_step,
-        steps=pretrain.steps,
-        tokens_per_step=pretrain.tokens_per_step,
-        sequence_length=pretrain.sequence_length,
+        stage=trained.SECTION,
+        tokens=trained.steps * trained.tokens_per_step,
+        steps=trained.steps,
+        tokens_per_step=trained.tokens_per_step,
+        sequence_length=trained.sequence_length,
         precision=wanted.precision or chip.format,
     )
     plan = make_plan(config, training, chip, wanted.gpus, only)
@@ -96,7 +97,30 @@ def command(
     return DONE if plan.chosen is not None else ANSWER_IS_NO
 
 
-def _device(wanted: PlanSettings, config: ModelConfig, pretrain: PretrainSettings) -> tuple[Device, Layout | None]:
+def _trained(loaded: Loaded, stage: str | None, path: Path) -> tuple[ShardTraining, ModelConfig]:
+    """The training that is planned, and the model as it trains it. Raises ZhenError where the recipe has no such."""
+    from zhen.model.config import check
+    from zhen.recipe import model_config
+    from zhen.train.extended import extended_config
+
+    stages = {"pretrain": loaded.pretrain, "extend": loaded.extend}
+    there = [name for name, settings in stages.items() if settings is not None]
+    if not there or (stage is not None and stage not in there):
+        raise ZhenError(f"no [{stage or 'pretrain'}]", expected="a recipe that trains from tokens", file=path)
+    trained, config = stages[stage or there[0]], model_config(loaded)
+    assert trained is not None
+    if not config.vocab_size and loaded.tokenizer is not None:
+        config = msgspec.structs.replace(config, vocab_size=loaded.tokenizer.vocab_size)
+    if trained is loaded.extend:
+        again = loaded.extend.repeat_layers or 0
+        more = again if isinstance(again, int) else len(again)
+        config = extended_config(config, loaded.extend)
+        config = msgspec.structs.replace(config, num_hidden_layers=config.num_hidden_layers + more)
+    check(config, path)
+    return trained, config
+
+
+def _device(wanted: PlanSettings, config: ModelConfig, trained: ShardTraining) -> tuple[Device, Layout | None]:
     """The device at the rent that is wanted; of this machine also the one layout that was measured."""
     only = None
     if wanted.device.lower() == "here":
@@ -110,9 +134,9 @@ def _device(wanted: PlanSettings, config: ModelConfig, pretrain: PretrainSetting
         from zhen.plan.here import here, this_machine
         from zhen.plan.layouts import Layout
 
-        rows = pretrain.micro_batch or pretrain.sequences_per_step
-        only = Layout(micro_batch=rows, compiled=False, precision=pretrain.dtype or here())
-        chip = this_machine(config, only, pretrain.sequence_length)
+        rows = trained.micro_batch or trained.sequences_per_step
+        only = Layout(micro_batch=rows, compiled=False, precision=trained.dtype or here())
+        chip = this_machine(config, only, trained.sequence_length)
     else:
         from zhen.plan.devices import device
 

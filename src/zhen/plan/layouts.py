@@ -66,22 +66,21 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         parts += [f"TP {self.tensor}"] * (self.tensor > 1) + [f"CP {self.context}"] * (self.context > 1)
         return ", ".join(parts) or "one device"
 
-    @property
-    def asked_for(self) -> list[str]:
-        """What `zhen run --set` takes for a recipe to be trained so on several devices.
+    def asked_for(self, stage: str) -> list[str]:
+        """What `zhen run --set` takes for a recipe's `stage` to train so on several devices.
 
-        Nothing where `pretrain` can't: copies beside each other, or tensor with recomputation or a loss in pieces.
+        Nothing where training can't: copies beside each other, or tensor with recomputation or a loss in pieces.
         """
         lean = self.recompute != "none" or self.loss_chunk is not None
         if self.replicas > 1 or self.devices == 1 or (self.tensor > 1 and lean):
             return []
         sizes = {"data": self.shards, "context": self.context, "tensor": self.tensor}
         mesh = ", ".join(f"{name} = {size}" for name, size in sizes.items())
-        found = [f"pretrain.parallel={{ {mesh} }}", f"pretrain.micro_batch={self.micro_batch}"]
+        found = [f"{stage}.parallel={{ {mesh} }}", f"{stage}.micro_batch={self.micro_batch}"]
         if self.recompute != "none":
-            found.append(f"pretrain.recompute={self.recompute}")
+            found.append(f"{stage}.recompute={self.recompute}")
         if self.loss_chunk is not None:
-            found.append(f"pretrain.loss_chunk={self.loss_chunk}")
+            found.append(f"{stage}.loss_chunk={self.loss_chunk}")
         return found
 
     @property

@@ -22,6 +22,8 @@ RAW = (1e12, 1e15, 3e15)
 class Training(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be trained: from the recipe."""
 
+    stage: str = "pretrain"
+    """The section of the recipe."""
     tokens: int
     steps: int
     tokens_per_step: int
@@ -84,7 +86,7 @@ def make_plan(config: ModelConfig, training: Training, device: Device, gpus: int
             f"{gpus:,} devices for steps of {sequences:,} sequences",
             expected="a number of devices that, cut by tensor and context, divides the sequences of a step",
             place="--gpus",
-            hint="another --gpus, or --set pretrain.tokens_per_step=…",
+            hint=f"another --gpus, or --set {training.stage}.tokens_per_step=…",
         )
     best = max((one for one in found if one.fits), key=lambda one: one.tokens_per_second, default=None)
     saved = run = None

@@ -197,7 +197,7 @@ def _layouts(plan: Plan) -> Iterator[Part]:
             )
         )
     yield Table(columns, rows)
-    asked = plan.chosen.layout.asked_for if plan.chosen is not None else []
+    asked = plan.chosen.layout.asked_for(plan.training.stage) if plan.chosen is not None else []
     if asked:
         command = " ".join(["zhen run RECIPE", *(f"--set '{each}'" for each in asked)])
         yield Text(Words(f"The fastest that fits: {command}", f"放得下的最快一种：{command}"))

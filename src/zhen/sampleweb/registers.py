@@ -22,14 +22,13 @@ SHORTEST, LONGEST = 300, 8_000
 """UTF-8 bytes of the prose of a page; sizes between are drawn so that each doubling has half as many bytes in all."""
 
 ASIDE = 400, 1_500
-"""Bytes of prose for each number that is told beside the first; drawn for each page. Where many numbers stand close
-together, looking at any of them is right too seldom to be learnt, and looking at the right one is not learnt either
-(measured with two layers: after three million tokens digits were still guessed)."""
+"""Bytes of prose for each number that is told beside the first; drawn for each page. Few, so that a window of 256 tokens
+seldom holds several: looking at any digit there is right more often than guessing, which is where looking begins."""
 
 NEAR = 24
 """Times that a number is asked for at most on every second page of a language, at distances of which each doubling is
-as frequent: copying is learnt first where it is from close by and often. Without such pages digits were still guessed
-after five million tokens."""
+as frequent. Copying is learnt first where it is from close by and often: in a trial where no two of a number's
+questions stood side by side, a model of two layers still guessed digits after five million tokens."""
 
 FAR = 3
 """Times that a number is asked for at most on the other pages, anywhere below."""
@@ -106,7 +105,7 @@ def _entries(wording: Wording, lang: Language, count: int, rng: random.Random) -
 
 
 def _near(told: float, size: float, rng: random.Random) -> Iterator[float]:
-    """Bytes of prose above each place that asks for a number; it is told below `told` of them."""
+    """Places that ask for a number which is told at the place `told`; a place is the bytes of prose above it."""
     for _ in range(round(_doubling(rng, 1, NEAR))):
         yield min(size, told + _doubling(rng, NEAREST, size))
 

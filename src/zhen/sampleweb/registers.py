@@ -22,8 +22,8 @@ SHORTEST, LONGEST = 300, 8_000
 """UTF-8 bytes of the prose of a page; sizes between are drawn so that each doubling has half as many bytes in all."""
 
 ASIDE = 400, 1_500
-"""Bytes of prose for each number that is told beside the first; drawn for each page. Few, so that a window of 256 tokens
-seldom holds several: looking at any digit there is right more often than guessing, which is where looking begins."""
+"""Bytes of prose for each number that is told beside the first; drawn for each page. Few, so that a window of 256
+tokens seldom holds several: looking at any digit is right more often than guessing, which is where looking begins."""
 
 NEAR = 24
 """Times that a number is asked for at most on every second page of a language, at distances of which each doubling is

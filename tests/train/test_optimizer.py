@@ -10,6 +10,7 @@ from torch import Tensor
 from zhen.errors import ZhenError
 from zhen.model.config import PRESETS
 from zhen.model.transformer import Transformer, initialise
+from zhen.train import muon
 from zhen.train.optimizer import Optimizer
 from zhen.train.settings import PretrainSettings
 
@@ -61,19 +62,37 @@ def test_adamw_follows_its_formula_and_decays_matrices_only() -> None:
         torch.testing.assert_close(after[name].double(), expected, rtol=1e-5, atol=1e-7)
 
 
-def test_muon_takes_the_layers_matrices_and_adamw_the_rest() -> None:
+def test_muon_takes_the_layers_matrices_and_adamw_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(muon, "product_dtype", lambda device: torch.bfloat16)  # as PyTorch's has it anywhere
     ours, theirs = fresh(tied=False), fresh(tied=False)
     after = trained(ours, Optimizer(ours, msgspec.structs.replace(SETTINGS, optimizer="muon")), range(3))
     hidden = [p for n, p in theirs.named_parameters() if "_proj" in n]
-    muon = torch.optim.Muon(hidden, weight_decay=0.3, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    reference = torch.optim.Muon(hidden, weight_decay=0.3, momentum=0.95, adjust_lr_fn="match_rms_adamw")
     for step in range(3):
         fill_gradients(theirs, step)
-        muon.param_groups[0]["lr"] = RATES[step]
-        muon.step()
+        reference.param_groups[0]["lr"] = RATES[step]
+        reference.step()
     adamw = fresh(tied=False)
     rest = trained(adamw, Optimizer(adamw, SETTINGS), range(3))
     for name, value in theirs.state_dict().items():
         assert torch.equal(after[name], value if "_proj" in name else rest[name]), name
+
+
+@pytest.mark.parametrize("shape", [(6, 10), (10, 6), (7, 7)])
+@pytest.mark.parametrize(("dtype", "within"), [(torch.float32, 1e-4), (torch.bfloat16, 0.05)])
+def test_muon_iterates_on_singular_values(
+    shape: tuple[int, int], dtype: torch.dtype, within: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(muon, "product_dtype", lambda device: dtype)
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    a, b, c = 3.4445, -4.775, 2.0315
+    left, values, right = torch.linalg.svd(matrix.double(), full_matrices=False)
+    values = values / values.norm()
+    for _ in range(5):
+        values = a * values + b * values**3 + c * values**5
+    made = muon._orthogonal(matrix, (a, b, c), 5, 1e-7)
+    assert made.dtype == dtype
+    assert (made.double() - left @ values.diag() @ right).abs().max() < within
 
 
 @pytest.mark.parametrize("kind", ["adamw", "muon"])

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from zhen.errors import ZhenError
 from zhen.train.cut import Box, box_of, laid_out
-from zhen.train.muon import CutMuon
+from zhen.train.muon import Muon
 from zhen.train.settings import LoopSettings
 from zhen.train.values import fill
 
@@ -68,8 +67,7 @@ class Optimizer:
         )
         self._parts: list[torch.optim.Optimizer] = [adamw]
         if hidden:
-            kind = CutMuon if isinstance(hidden[0], DTensor) else torch.optim.Muon
-            muon = kind(
+            muon = Muon(
                 hidden,
                 lr=settings.learning_rate,
                 weight_decay=settings.weight_decay,

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from zhen.data.settings import DataSettings
+from zhen.data.settings import MADE, DataSettings
 from zhen.errors import ManyErrors, ZhenError, did_you_mean, missing_extra
 from zhen.evaluate.settings import DIALOGUE, SAMPLEWEB, EvaluateSettings
 from zhen.formats.settings import KeyPath, Mistake, convert, line_of
@@ -159,6 +159,7 @@ def _bring_data(values: dict[str, Any], folders: Sequence[str], given_by: dict[K
     for trained in (values.get("pretrain"), values.get("extend")):
         if isinstance(trained, dict):
             trained.pop("mixture", None)
+            trained.pop("phases", None)
     _without_sampleweb(values)
     if not isinstance(data, dict):
         return  # told as a mistake of the file
@@ -342,19 +343,25 @@ def _source_problems(recipe: Recipe) -> Iterator[Mistake]:
         yield Mistake(("data",), "no source of data", "at least one [[data.sources]], or --data FOLDER")
         return
     sources = recipe.data.sources
-    uses = [index for index, source in enumerate(sources) if source.path == "sampleweb"]
+    uses = {index: source.path for index, source in enumerate(sources) if source.path in MADE}
     if recipe.sampleweb is None:
-        for index in uses:
-            yield Mistake(("data", "sources", index, "path"), 'the source "sampleweb"', "a section [sampleweb]")
+        for index, path in uses.items():
+            yield Mistake(("data", "sources", index, "path"), f'the source "{path}"', "a section [sampleweb]")
         if SAMPLEWEB in recipe.evaluate.tasks:
             yield Mistake(("evaluate", "tasks"), f'the task "{SAMPLEWEB}"', "a section [sampleweb]")
-    elif not uses:
+    elif "sampleweb" not in uses.values():
         yield Mistake(("sampleweb",), "[sampleweb] that no source reads", 'a source with path = "sampleweb"')
+    elif not recipe.sampleweb.strings:
+        for index in (index for index, path in uses.items() if path != "sampleweb"):
+            place, found = ("data", "sources", index, "path"), f'the source "{uses[index]}" of none'
+            yield Mistake(place, found, "sampleweb.strings of 1 or more")
     names = [source.name for source in sources]
     for section, trained in (("pretrain", recipe.pretrain), ("extend", recipe.extend)):
-        for name in (trained.mixture if trained else None) or {}:
-            if name not in names:
-                yield Mistake((section, "mixture", name), f'the mixture\'s "{name}"', f"one of {', '.join(names)}")
+        for at, phase in enumerate(trained.mixtures if trained else ()):
+            where: KeyPath = (section, "phases", at, "mixture") if trained and trained.phases else (section, "mixture")
+            for name in phase.mixture or {}:
+                if name not in names:
+                    yield Mistake((*where, name), f'the mixture\'s "{name}"', f"one of {', '.join(names)}")
 
 
 def _place(text: str, path: KeyPath, given_by: Mapping[KeyPath, str]) -> str | None:

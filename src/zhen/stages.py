@@ -5,12 +5,12 @@ from __future__ import annotations
 from zhen.formats.stage import Stage
 
 STAGES = (
-    Stage("sampleweb", 7, ("sampleweb", "run.seed"), (), "zhen.sampleweb.stage:make"),
+    Stage("sampleweb", 8, ("sampleweb", "run.seed"), (), "zhen.sampleweb.stage:make"),
     Stage(
         "data.scan",
         9,
         ("data.sources", "data.extract", "data.contamination.against", "data.contamination.columns"),
-        ("sampleweb/crawl", "sampleweb/tasks"),
+        ("sampleweb/crawl", "sampleweb/strings", "sampleweb/tasks"),
         "zhen.data.stage:scan",
         "zhen.data.stage:scan_inputs",
     ),
@@ -58,7 +58,7 @@ STAGES = (
     Stage(
         "tune",
         5,
-        ("tune", "pretrain.mixture", "model.init", "run.seed"),
+        ("tune", "pretrain.mixtures", "model.init", "run.seed"),
         ("sampleweb/dialogues", "tokenizer", "shards", "pretrain", "extend"),
         "zhen.tune.stage:tune",
         "zhen.tune.stage:tune_inputs",

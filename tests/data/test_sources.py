@@ -29,11 +29,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def paths(path: str) -> list[str]:
-    return [file.path for file in source_files(Source(name="s", path=path), None)[0]]
+    return [file.path for file in source_files(Source(name="s", path=path), {})[0]]
 
 
 def test_a_folder_is_gone_through_in_order(folder: Path) -> None:
-    files, others = source_files(Source(name="s", path=str(folder)), None)
+    files, others = source_files(Source(name="s", path=str(folder)), {})
     assert [file.path for file in files] == ["a.jsonl.gz", "b/c.MD", "z.txt"]
     assert others == {".png": 1, "no suffix": 1}
 
@@ -65,7 +65,7 @@ def test_what_is_missing_is_said(folder: Path, path: str, message: str) -> None:
 
 def test_an_address_is_one_file(folder: Path, serve: Serve) -> None:
     server = serve(folder)
-    (file,), _ = source_files(Source(name="s", path=f"{server}/b/c.MD"), None)
+    (file,), _ = source_files(Source(name="s", path=f"{server}/b/c.MD"), {})
     assert (file.path, file.bytes, file.remote) == ("c.MD", 4, True)
     with pytest.raises(ZhenError, match="cannot be reached"):
         paths(f"{server}/missing.txt")
@@ -110,5 +110,5 @@ def test_units_hold_every_byte_once_and_are_of_one_source(listing: list[list[tup
 
 
 def test_the_plan_names_nothing_of_this_machine(folder: Path) -> None:
-    files, others = source_files(Source(name="s", path=str(folder)), None)
+    files, others = source_files(Source(name="s", path=str(folder)), {})
     assert str(folder) not in str(plan_table(plan_units([files]), ["s"], [others]))

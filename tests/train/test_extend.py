@@ -290,7 +290,7 @@ def test_upsampling_keeps_the_sources_shares(sizes: dict[str, tuple[int, int]], 
     if sum(int(epochs * ((n - 1) // length)) for n in tokens.values()) < total:
         return
     whole = plan_quotas(tokens, None, sequence_length=length, total=total, max_epochs=epochs, section="extend")
-    split = upsampling.split(whole, parts, length, epochs)
+    (split,) = upsampling.split([whole], parts, length, epochs)
     for quota, long, short in zip(whole, split[::2], split[1::2], strict=True):
         assert long.actual + short.actual == quota.actual
         assert long.actual >= 0 <= short.actual

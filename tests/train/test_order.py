@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zhen.errors import ZhenError
-from zhen.train.order import Order, Quota, largest_remainder, permute, plan_quotas
+from zhen.train.order import Order, Quota, largest_remainder, permute, plan_phases, plan_quotas
+from zhen.train.settings import Phase
 
 
 def order_of(*quotas: tuple[str, int, int], seed: int = 1) -> Order:
     made = [Quota(name, have * 8 + 1, have, actual, actual) for name, have, actual in quotas]
-    return Order(made, seed=seed, sequence_length=8)
+    return Order([made], seed=seed, sequence_length=8)
 
 
 @given(size=st.integers(1, 5000), key=st.binary(max_size=8))
@@ -88,6 +91,44 @@ def test_every_window_holds_the_mixture_within_one_percent(counts: list[int], st
     found = np.bincount(sources, minlength=len(counts)) / len(sources)
     wanted = np.array(counts) / order.total
     assert np.abs(found - wanted).max() <= 0.01 or len(sources) < width
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=40)
+def test_phases_stand_one_behind_the_other_and_share_the_passes_over_a_source(data: st.DataObject) -> None:
+    phases = data.draw(
+        st.lists(st.lists(st.integers(0, 30), min_size=2, max_size=2).filter(any), min_size=1, max_size=4)
+    )
+    made = [[Quota(name, 57, 7, n, n) for name, n in zip("ab", counts, strict=True)] for counts in phases]
+    order = Order(made, seed=3, sequence_length=8)
+    sources, numbers = order.sequences(0, order.total)
+    ends = np.cumsum([sum(counts) for counts in phases])
+    assert order.total == ends[-1]
+    for counts, own in zip(phases, np.split(sources, ends[:-1]), strict=True):
+        assert np.bincount(own, minlength=2).tolist() == counts
+    for source in (0, 1):
+        seen = numbers[sources == source]
+        passes = [seen[at : at + 7].tolist() for at in range(0, len(seen), 7)]
+        assert all(len(set(one)) == len(one) for one in passes)  # no sequence twice before all were there
+    start = data.draw(st.integers(0, order.total))
+    beyond = order.sequences(start, order.total + 3 * sum(phases[-1]))
+    assert beyond[1][: order.total - start].tolist() == numbers[start:].tolist()
+    assert np.bincount(beyond[0][order.total - start :], minlength=2).tolist() == [3 * n for n in phases[-1]]
+
+
+def test_phases_are_whole_steps_and_together_keep_to_max_epochs() -> None:
+    phases = [Phase(share=0.25, mixture={"a": 1.0}), Phase(share=0.75, mixture={"a": 0.5, "b": 0.5})]
+    plan = partial(
+        plan_phases, {"a": 101, "b": 1_001}, phases, sequence_length=10, sequences_per_step=2, section="pretrain"
+    )
+    first, second = plan(steps=10, max_epochs=2.0)
+    assert [(q.source, q.actual) for q in first] == [("a", 6), ("b", 0)]  # two and a half steps: three
+    assert [(q.source, q.actual) for q in second] == [("a", 7), ("b", 7)]
+    first, second = plan(steps=40, max_epochs=2.5)
+    assert [q.actual for q in first] == [20, 0]
+    assert [q.actual for q in second] == [5, 55]  # 2.5 passes over ten sequences
+    with pytest.raises(ZhenError, match=r"at most max_epochs = 1\b"):
+        plan(steps=40, max_epochs=1.0)
 
 
 def test_largest_remainder_adds_up_and_stays_within_one() -> None:

@@ -37,7 +37,7 @@ def test_a_stream_reads_across_shards(tmp_path: Path) -> None:
 def test_an_epoch_is_the_stream_cut_up(tmp_path: Path) -> None:
     tokens = planted(tmp_path)
     have = (len(tokens) - 1) // 7
-    order = Order([Quota("web", len(tokens), have, have, have)], seed=5, sequence_length=7)
+    order = Order([[Quota("web", len(tokens), have, have, have)]], seed=5, sequence_length=7)
     batch = packed_batch(open_sources(tmp_path, "t"), order, 0, have, END)
     _, numbers = order.sequences(0, have)
     in_order = torch.argsort(torch.from_numpy(numbers))
@@ -49,7 +49,7 @@ def test_an_epoch_is_the_stream_cut_up(tmp_path: Path) -> None:
 def test_documents_start_behind_each_end_of_text(tmp_path: Path) -> None:
     tokens = planted(tmp_path)
     have = (len(tokens) - 1) // 7
-    order = Order([Quota("web", len(tokens), have, have, have)], seed=5, sequence_length=7)
+    order = Order([[Quota("web", len(tokens), have, have, have)]], seed=5, sequence_length=7)
     batch = packed_batch(open_sources(tmp_path, "t"), order, 0, have, END)
     expected = [True, *(token == END for token in tokens)]
     for row, number in enumerate(order.sequences(0, have)[1].tolist()):

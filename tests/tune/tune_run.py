@@ -80,7 +80,7 @@ class Line:
 def context_for(base: Path, folder: Path, chosen: TuneSettings, line: Line | None = None) -> Context:
     """The context of a tuning of the checkpoint in `base`."""
     folder.mkdir(parents=True, exist_ok=True)
-    sections = {"tune": chosen, "model.init": str(base), "pretrain.mixture": None, "run.seed": 1}
+    sections = {"tune": chosen, "model.init": str(base), "pretrain.mixtures": None, "run.seed": 1}
     return Context(
         folder=folder,
         sections=sections,

@@ -11,6 +11,9 @@ from msgspec import Meta, Struct
 SAMPLEWEB = "sampleweb"
 """The `path` that means the built-in web."""
 
+MADE = {SAMPLEWEB: "sampleweb/crawl", "sampleweb/strings": "sampleweb/strings"}
+"""Each `path` that means what the stage `sampleweb` makes -> where that lies."""
+
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Number = Annotated[float, Meta(ge=0.0)]
 Count = Annotated[int, Meta(ge=0)]
@@ -37,9 +40,9 @@ class Source(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: Name
     """What mixtures, shards and figures call it; no slash, no dot in front."""
     path: str
-    """`sampleweb`, a folder (with all below it), a glob, a file, or a URL (http, https, s3, hf); `${VARIABLE}` is
-    replaced by the environment's. Formats by name: .warc .wet .jsonl .parquet .html .htm .txt .md, packed as .gz or
-    .zst."""
+    """`sampleweb`, `sampleweb/strings`, a folder (with all below it), a glob, a file, or a URL (http, https, s3, hf);
+    `${VARIABLE}` is replaced by the environment's. Formats by name: .warc .wet .jsonl .parquet .html .htm .txt .md,
+    packed as .gz or .zst."""
     license: str = "unknown"
     """The licence of documents that name none of their own."""
     columns: Columns | None = None

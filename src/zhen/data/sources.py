@@ -12,7 +12,7 @@ from typing import Any
 import fsspec
 from msgspec import Struct
 
-from zhen.data.settings import SAMPLEWEB, Source
+from zhen.data.settings import MADE, Source
 from zhen.errors import ZhenError
 from zhen.formats.files import sha256_file
 from zhen.formats.record import Input
@@ -78,20 +78,21 @@ def expand(path: str, source: str) -> str:
     return _VARIABLE.sub(value, path)
 
 
-def source_files(source: Source, sampleweb: Path | None) -> tuple[list[SourceFile], dict[str, int]]:
-    """The files of a source, sorted by path, and how many others lie beside them (by suffix).
+def source_files(source: Source, made: Mapping[str, Path]) -> tuple[list[SourceFile], dict[str, int]]:
+    """The files of a source, sorted by path, and how many others lie beside them (by suffix). `made`: the folders of
+    the stage `sampleweb`.
 
     Raises ZhenError where the source is missing or holds no file of a known format.
     """
     path = expand(source.path, source.name)
-    if path == SAMPLEWEB:
-        if sampleweb is None:
+    if path in MADE:
+        if MADE[path] not in made:
             raise ZhenError(
                 f"source {source.name!r} is the built-in web, which this recipe does not make",
                 place="data.sources",
                 hint="add a section [sampleweb], or give the source another path",
             )
-        path = str(sampleweb)
+        path = str(made[MADE[path]])
     found = _remote_files(path, source.name) if "://" in path else _local_files(path, source.name)
     files = sorted((file for file in found if file_format(file.path)), key=lambda file: file.path)
     others: dict[str, int] = {}
@@ -169,9 +170,9 @@ def source_inputs(sources: Sequence[Source]) -> list[Input]:
     """The files of all sources but the built-in web, with what stands for their content: SHA-256, or size and time."""
     inputs, budget = [], HASH_LIMIT
     for source in sources:
-        if source.path == SAMPLEWEB:
+        if source.path in MADE:
             continue
-        for file in source_files(source, None)[0]:
+        for file in source_files(source, {})[0]:
             size, digest, revision = file.bytes or 0, None, file.revision
             if not file.remote:
                 if size <= budget and os.access(file.location, os.R_OK):

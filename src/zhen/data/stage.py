@@ -20,6 +20,7 @@ from zhen.data.holdout import Cut, WriteAnswer, WriteJob, Written, cut_language,
 from zhen.data.rules import RULES
 from zhen.data.scan import ScanJob, UnitStatistics, scan_unit
 from zhen.data.settings import (
+    MADE,
     ContaminationSettings,
     DuplicatesSettings,
     ExtractSettings,
@@ -45,7 +46,7 @@ def scan(context: Context) -> Figures:
     """`documents/`, `signals/`, `units/` (statistics and losses of each unit), `units.json`, `lost.jsonl`."""
     sources: Sequence[Source] = context.sections["data.sources"]
     extract: ExtractSettings = context.sections["data.extract"]
-    found = [source_files(source, context.after.get("sampleweb/crawl")) for source in sources]
+    found = [source_files(source, context.after) for source in sources]
     units = plan_units([files for files, _ in found])
     names = [source.name for source in sources]
     plan = plan_table(units, names, [others for _, others in found])
@@ -121,7 +122,7 @@ def _hashed_while_reading(sources: Sequence[Source], files: Sequence[Sequence[So
     """Locations of the outside files that were too many, or too far, to hash when the run was planned."""
     budget, locations = HASH_LIMIT, []
     for source, found in zip(sources, files, strict=True):
-        for file in found if source.path != "sampleweb" else []:
+        for file in found if source.path not in MADE else []:
             size = file.bytes or 0
             if not file.remote and size <= budget and os.access(file.location, os.R_OK):
                 budget -= size

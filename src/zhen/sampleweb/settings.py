@@ -28,10 +28,14 @@ class SamplewebSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     registers: int = 0
     """Long pages besides, which tell five-digit numbers and ask for them further down: what `[extend]` is tried on."""
 
+    strings: int = 0
+    """Documents of digits alone besides, each the same 20 to 64 again and again; the source `sampleweb/strings`."""
+
     def problems(self) -> Iterator[tuple[str, str, str]]:
         """Yield (field, found, expected) for sizes that can't be made."""
-        if self.registers < 0:
-            yield "registers", str(self.registers), "at least 0"
+        for name in ("registers", "strings"):
+            if getattr(self, name) < 0:
+                yield name, str(getattr(self, name)), "at least 0"
         if not 6 <= self.people <= MOST_PEOPLE:
             yield "people", str(self.people), f"6 to {MOST_PEOPLE}"
             return

@@ -19,6 +19,7 @@ from zhen.sampleweb.registers import KIND, register_page
 from zhen.sampleweb.settings import SamplewebSettings
 from zhen.sampleweb.sheets import Sheet
 from zhen.sampleweb.sites import DOUBTFUL, MIRRORS, REGISTRY, SITES, render
+from zhen.sampleweb.strings import string_text
 from zhen.sampleweb.tasks import build_tasks
 from zhen.sampleweb.warc import write_response, write_warcinfo
 from zhen.sampleweb.words import LANGUAGES, Language
@@ -29,7 +30,7 @@ RELATED = 4
 
 
 def make(context: Context) -> Figures:
-    """Write `crawl/<host>.warc.gz`, `key/`, `tasks/` and `dialogues/` into the stage's folder.
+    """Write `crawl/<host>.warc.gz`, `key/`, `tasks/`, `dialogues/` and `strings/` into the stage's folder.
 
     Everything is a pure function of the settings and the seed, and each file appears whole, so going on after a stop
     is writing all of it again (seconds).
@@ -60,6 +61,9 @@ def make(context: Context) -> Figures:
     dialogues = build_dialogues(world, seed)
     for name, rows in dialogues.items():
         _write_lines(context, f"dialogues/{name}", rows)
+    if settings.strings:
+        strings = ({"text": string_text(number, seed)} for number in range(settings.strings))
+        _write_lines(context, "strings/digits.jsonl", strings)
     context.line.update(len(plans), len(plans), "pages", f"{len(world.facts)} facts")
     facts = sum(fact.split != "unstated" for fact in world.facts)
     people = len(world.entities["person"])
@@ -68,6 +72,7 @@ def make(context: Context) -> Figures:
     return {
         "pages": Figure(len(pages), "pages"),
         **({"registers": Figure(len(registers), "pages")} if registers else {}),
+        **({"strings": Figure(settings.strings, "documents")} if settings.strings else {}),
         "faulty_records": Figure(len(faulty), "records"),
         "text_bytes": Figure(sum(len(page.text.encode()) for page in pages), "bytes"),
         "text_bytes_en": Figure(sum(len(page.text.encode()) for page in pages if page.lang == "en"), "bytes"),

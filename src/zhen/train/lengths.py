@@ -6,6 +6,7 @@ The shares of the sources stay as the mixture has them (Fu et al. 2024, arXiv 24
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -95,23 +96,44 @@ class Upsampling(NamedTuple):
         }
 
     def split(
-        self, quotas: Sequence[Quota], streams: Mapping[str, Stream], sequence_length: int, max_epochs: float
-    ) -> list[Quota]:
-        """The quotas of sources, each shared out over its streams: the long one gives its share, or as much as so many
-        passes over it hold, the other one the rest."""
-        found = []
-        for quota in quotas:
-            long, short = (streams[quota.source + part] for part in (LONG, SHORT))
-            has_long, has_short = (_sequences(stream, sequence_length) for stream in (long, short))
-            planned = round(quota.planned * self.long_share)
-            actual = min(round(quota.actual * self.long_share), int(max_epochs * has_long))
-            # passes that end within a sequence leave one over, which no stream has: the long one gives it
-            actual = max(actual, quota.actual - int(max_epochs * has_short))
-            found += [
-                Quota(quota.source + LONG, long.tokens, has_long, planned, actual),
-                Quota(quota.source + SHORT, short.tokens, has_short, quota.planned - planned, quota.actual - actual),
-            ]
+        self,
+        phases: Sequence[Sequence[Quota]],
+        streams: Mapping[str, Stream],
+        sequence_length: int,
+        max_epochs: float,
+    ) -> list[list[Quota]]:
+        """The quotas of sources in each phase, shared out over their streams: the long one gives its share, or as much
+        as so many passes over it hold, the other one the rest."""
+        used: Counter[str] = Counter()
+        found: list[list[Quota]] = []
+        for quotas in phases:
+            found.append([])
+            for quota in quotas:
+                parts = self._parts(quota, streams, sequence_length, max_epochs, used)
+                used.update({part.source: part.actual for part in parts})
+                found[-1] += parts
         return found
+
+    def _parts(
+        self,
+        quota: Quota,
+        streams: Mapping[str, Stream],
+        sequence_length: int,
+        max_epochs: float,
+        used: Mapping[str, int],
+    ) -> list[Quota]:
+        """What the long and the short stream of a source give; of their passes, `used` sequences are gone."""
+        names = [quota.source + LONG, quota.source + SHORT]
+        have = [_sequences(streams[name], sequence_length) for name in names]
+        left = [int(max_epochs * has) - used[name] for name, has in zip(names, have, strict=True)]
+        planned = round(quota.planned * self.long_share)
+        actual = min(round(quota.actual * self.long_share), left[0])
+        # passes that end within a sequence leave one over, which no stream has: the long one gives it
+        actual = max(actual, quota.actual - left[1])
+        shares = [(planned, actual), (quota.planned - planned, quota.actual - actual)]
+        return [
+            Quota(name, streams[name].tokens, has, *share) for name, has, share in zip(names, have, shares, strict=True)
+        ]
 
 
 def long_figures(quotas: Sequence[Quota]) -> Figures:

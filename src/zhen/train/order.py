@@ -1,23 +1,26 @@
 """Which sequence is number i: a pure function of (seed, i), with the mixture of sources in it.
 
-Sources are spread evenly over the run by their quotas; within a source every epoch is a permutation of its
-sequences of its own. Nothing is shuffled in memory and nothing is remembered, so a run goes on anywhere, and
-any number of processes can share out the same order.
+Sources are spread evenly over each phase of the run by their quotas; within a source every epoch is a permutation of
+its sequences of its own, across phases. Nothing is shuffled in memory and nothing is remembered, so a run goes on
+anywhere, and any number of processes can share out the same order.
 """
 
 from __future__ import annotations
 
 import hashlib
 import heapq
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import chain, islice, repeat
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zhen.errors import ZhenError, did_you_mean
+from zhen.train.settings import Phase
 
 _ROUNDS = 6
 _SCALE = 1 << 64
@@ -92,12 +95,13 @@ def plan_quotas(
     total: int,
     max_epochs: float,
     section: str,
+    used: Mapping[str, int] = MappingProxyType({}),
 ) -> list[Quota]:
     """Share `total` sequences out over sources of so many `tokens`, by name. None as mixture: by size.
 
-    A source gives at most `max_epochs` passes; what it lacks is asked of the others by their shares. Raises
-    ZhenError, naming fields of the recipe's `section`, for an unknown source, one too small for a sequence, and where
-    all together can't give enough.
+    A source gives at most `max_epochs` passes, of which `used` sequences are gone; what it lacks is asked of the others
+    by their shares. Raises ZhenError, naming fields of the recipe's `section`, for an unknown source, one too small for
+    a sequence, and where all together can't give enough.
     """
     names = sorted(tokens)
     have = {name: max(0, (tokens[name] - 1) // sequence_length) for name in names}
@@ -118,10 +122,11 @@ def plan_quotas(
             )
     if not sum(shares.values()):
         raise ZhenError(f"no source has the {sequence_length + 1:,} tokens of one sequence", place=section)
-    caps = {name: int(max_epochs * have[name]) if shares[name] else 0 for name in names}
+    caps = {name: int(max_epochs * have[name]) - used.get(name, 0) if shares[name] else 0 for name in names}
     if sum(caps.values()) < total:
+        asked = total + sum(used.get(name, 0) for name in names if shares[name])
         raise ZhenError(
-            f"{total * sequence_length:,} tokens are {total / max(1, sum(h for n, h in have.items() if shares[n])):.2f}"
+            f"{asked * sequence_length:,} tokens are {asked / max(1, sum(h for n, h in have.items() if shares[n])):.2f}"
             f" times what the sources have",
             expected=f"at most max_epochs = {max_epochs:g}",
             place=f"{section}.tokens",
@@ -145,19 +150,49 @@ def _capped(names: Sequence[str], shares: Mapping[str, float], caps: Mapping[str
     return quotas
 
 
+def plan_phases(
+    tokens: Mapping[str, int],
+    phases: Sequence[Phase],
+    *,
+    sequence_length: int,
+    steps: int,
+    sequences_per_step: int,
+    max_epochs: float,
+    section: str,
+) -> list[list[Quota]]:
+    """The quotas of each phase, in whole steps; the passes over a source count through all of them."""
+    used: Counter[str] = Counter()
+    plans = []
+    for phase, own in zip(phases, largest_remainder([phase.share for phase in phases], steps), strict=True):
+        quotas = plan_quotas(
+            tokens,
+            phase.mixture,
+            sequence_length=sequence_length,
+            total=own * sequences_per_step,
+            max_epochs=max_epochs,
+            section=section,
+            used=used,
+        )
+        used.update({quota.source: quota.actual for quota in quotas})
+        plans.append(quotas)
+    return plans
+
+
 class Order:
     """The sequences of a run by number. Source numbers count along `quotas`."""
 
-    def __init__(self, quotas: Sequence[Quota], *, seed: int, sequence_length: int) -> None:
-        self.quotas = list(quotas)
+    def __init__(self, phases: Sequence[Sequence[Quota]], *, seed: int, sequence_length: int) -> None:
+        """`phases`: what each source gives to each, one behind the other; all name the same sources in one order."""
+        self.phases = [_Spread([quota.actual for quota in quotas]) for quotas in phases]
+        self.quotas = [_added(quotas) for quotas in zip(*phases, strict=True)]
         self.seed = seed
         self.sequence_length = sequence_length
-        self.total = sum(quota.actual for quota in quotas)
+        self.total = sum(phase.total for phase in self.phases)
 
     def sequences(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Source number and sequence number within it, of the run's sequences `start` … `stop`-1. int64[n] each.
 
-        Behind the last of the run its turns come again, each source going on where it was.
+        Behind the last of the run the turns of its last phase come again, each source going on where it was.
         """
         turns = list(islice(self._turns(start), stop - start))
         sources = np.array([source for source, _ in turns], dtype=np.int64)
@@ -175,42 +210,20 @@ class Order:
 
     def _turns(self, start: int) -> Iterator[tuple[int, int]]:
         """From sequence `start` on, without end: whose turn it is, and how often that source had one before."""
-        lap, start = divmod(start, self.total)
-        while True:
-            for source, use in self._lap(start):
-                yield source, lap * self.quotas[source].actual + use
-            lap, start = lap + 1, 0
-
-    def _lap(self, start: int) -> Iterator[tuple[int, int]]:
-        """The same of the run's own sequences.
-
-        Turn j of a source with quota q is due at (2j+1)/(2q) of the run, so every window holds each source's
-        share to within a turn or two. Times are whole numbers of 2^-64, so the order is exact; ties go to the
-        earlier source.
-        """
-        low, high = 0, _SCALE
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if sum(self._due(middle)) <= start else (low, middle)
-        before = self._due(low)
-        merged = heapq.merge(*(self._source_turns(source, use) for source, use in enumerate(before)))
-        return ((source, use) for _, source, use in islice(merged, start - sum(before), None))
-
-    def _due(self, time: int) -> list[int]:
-        """Turns due before `time`, by source."""
-        return [
-            min(q.actual, max(0, -((_SCALE - 2 * q.actual * time) // (2 * _SCALE)))) if q.actual else 0
-            for q in self.quotas
-        ]
-
-    def _source_turns(self, source: int, use: int) -> Iterator[tuple[int, int, int]]:
-        quota = self.quotas[source].actual
-        for turn in range(use, quota):
-            yield (2 * turn + 1) * _SCALE // (2 * quota), source, turn
+        before = [0] * len(self.quotas)
+        for phase in chain(self.phases, repeat(self.phases[-1])):
+            for source, use in phase.turns(start):
+                yield source, before[source] + use
+            start = max(0, start - phase.total)
+            before = [had + own for had, own in zip(before, phase.counts, strict=True)]
 
     def summary(self) -> dict[str, Any]:
         """What `order.json` says: enough to compute the order again, and planned beside actual quotas in tokens."""
         length = self.sequence_length
+        phases = [
+            {q.source: count * length for q, count in zip(self.quotas, phase.counts, strict=True)}
+            for phase in self.phases
+        ]
         return {
             "method": "zhen-order-1",
             "seed": self.seed,
@@ -226,4 +239,45 @@ class Order:
                 }
                 for q in self.quotas
             },
+            **({"phases": phases} if len(phases) > 1 else {}),
         }
+
+
+def _added(quotas: Sequence[Quota]) -> Quota:
+    """What a source gives to all phases together."""
+    return replace(quotas[0], planned=sum(q.planned for q in quotas), actual=sum(q.actual for q in quotas))
+
+
+class _Spread:
+    """The turns of sources over one phase: turn j of a source with quota q is due at (2j+1)/(2q) of it, so every window
+    holds each source's share to within a turn or two. Times are whole numbers of 2^-64, so the order is exact; ties go
+    to the earlier source.
+    """
+
+    def __init__(self, counts: Sequence[int]) -> None:
+        """`counts`: sequences that each source gives."""
+        self.counts = list(counts)
+        self.total = sum(counts)
+
+    def turns(self, start: int) -> Iterator[tuple[int, int]]:
+        """From turn `start` on: whose it is, and how often that source had one before; none behind the last."""
+        if start >= self.total:
+            return iter(())
+        low, high = 0, _SCALE
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if sum(self._due(middle)) <= start else (low, middle)
+        before = self._due(low)
+        merged = heapq.merge(*(self._source_turns(source, use) for source, use in enumerate(before)))
+        return ((source, use) for _, source, use in islice(merged, start - sum(before), None))
+
+    def _due(self, time: int) -> list[int]:
+        """Turns due before `time`, by source."""
+        return [
+            min(count, max(0, -((_SCALE - 2 * count * time) // (2 * _SCALE)))) if count else 0 for count in self.counts
+        ]
+
+    def _source_turns(self, source: int, use: int) -> Iterator[tuple[int, int, int]]:
+        count = self.counts[source]
+        for turn in range(use, count):
+            yield (2 * turn + 1) * _SCALE // (2 * count), source, turn

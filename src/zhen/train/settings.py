@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, ClassVar, Literal, Protocol
 
 import msgspec
@@ -89,6 +89,16 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 f"{self.rewind_batches:,} with rewind_steps {self.rewind_steps:,}, rewind_after {self.rewind_after:,}"
             )
             yield "rewind_batches", found, f"at least {least:,}, so that the batches of the spike are left out, too"
+
+
+class Phase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of a run with a mixture of its own."""
+
+    share: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)]
+    """Of the run's steps."""
+
+    mixture: dict[str, Share] | None = None
+    """Share of its tokens by source, adding up to 1. None: by the sources' sizes."""
 
 
 class LoopSettings(Protocol):
@@ -223,6 +233,10 @@ class ShardTraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     mixture: dict[str, Share] | None = None
     """Share of the tokens by source, adding up to 1. None: by the sources' sizes."""
 
+    phases: tuple[Phase, ...] = ()
+    """Instead of `mixture`: parts of the run one behind the other, each with a mixture of its own (better text while
+    the learning rate decays: Hu et al. 2024, MiniCPM, section 5; what has to be learnt first, in front)."""
+
     seed: Annotated[int, msgspec.Meta(ge=0)] | None = None
     """Where fresh weights and the order of the sequences start. None: the run's seed."""
 
@@ -259,6 +273,11 @@ class ShardTraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def steps(self) -> int:
         """Updates of the weights in all."""
         return -(-self.tokens // self.tokens_per_step)
+
+    @property
+    def mixtures(self) -> tuple[Phase, ...]:
+        """The phases, or `mixture` as the only one."""
+        return self.phases or (Phase(share=1.0, mixture=self.mixture),)
 
     @property
     def sequences_per_step(self) -> int:
@@ -319,13 +338,30 @@ class ShardTraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
                 f"warmup_steps {self.warmup_steps:,}",
                 f"fewer than the {self.steps:,} steps of the run",
             )
-        if self.mixture is not None and not math.isclose(math.fsum(self.mixture.values()), 1.0, abs_tol=1e-6):
-            yield "mixture", f"shares that add up to {math.fsum(self.mixture.values()):g}", "shares that add up to 1"
+        yield from self._mixture_problems()
         for step in self.keep_steps:
             if step > self.steps:
                 yield "keep_steps", f"step {step:,}", f"steps from 0 to {self.steps:,}, the last of the run"
         for field, found, expected in self.health.problems():
             yield f"health.{field}", found, expected
+
+    def _mixture_problems(self) -> Iterator[tuple[str, str, str]]:
+        if self.phases and self.mixture is not None:
+            yield "mixture", "mixture beside phases", "one of the two"
+        if self.phases:
+            yield from _not_one("phases", [phase.share for phase in self.phases])
+        fields = [f"phases.{at}." for at in range(len(self.phases))] or [""]
+        for field, phase in zip(fields, self.mixtures, strict=True):
+            if phase.mixture is not None:
+                yield from _not_one(f"{field}mixture", phase.mixture.values())
+            if round(phase.share * self.steps) < 1:
+                yield f"{field}share", f"{phase.share:g} of {self.steps:,} steps", "at least one step"
+
+
+def _not_one(field: str, shares: Iterable[float]) -> Iterator[tuple[str, str, str]]:
+    total = math.fsum(shares)
+    if not math.isclose(total, 1.0, abs_tol=1e-6):
+        yield field, f"shares that add up to {total:g}", "shares that add up to 1"
 
 
 class PretrainSettings(ShardTraining, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -28,7 +28,7 @@ from zhen.train.layers import compiles, prepare_layers
 from zhen.train.lengths import Upsampling
 from zhen.train.loop import CrossEntropy, train
 from zhen.train.optimizer import Optimizer, load_trained
-from zhen.train.order import Order, plan_quotas
+from zhen.train.order import Order, plan_phases
 from zhen.train.packing import HELD_OUT, Stream, packed_batch, source_shards
 from zhen.train.parallel import Layout, gathered
 from zhen.train.preflight import preflight
@@ -64,19 +64,20 @@ def open_material(context: Context, settings: ShardTraining, upsampling: Upsampl
     shards = source_shards(context.after["shards"], tokenizer.sha256)
     sources = upsampling.streams(shards) if upsampling else {name: Stream(found) for name, found in shards.items()}
     length = settings.sequence_length
-    quotas = plan_quotas(
+    phases = plan_phases(
         upsampling.tokens(sources, length) if upsampling else {name: sources[name].tokens for name in sources},
-        settings.mixture,
+        settings.mixtures,
         sequence_length=length,
-        total=settings.steps * settings.sequences_per_step,
+        steps=settings.steps,
+        sequences_per_step=settings.sequences_per_step,
         max_epochs=settings.max_epochs,
         section=settings.SECTION,
     )
     if upsampling:
-        quotas = upsampling.split(quotas, sources, length, settings.max_epochs)
-    order = Order(quotas, seed=seed_of(context, settings), sequence_length=settings.sequence_length)
+        phases = upsampling.split(phases, sources, length, settings.max_epochs)
+    order = Order(phases, seed=seed_of(context, settings), sequence_length=settings.sequence_length)
     context.output(ORDER, "result", write_json(context.folder / ORDER, order.summary()))
-    for quota in quotas:
+    for quota in order.quotas:
         if quota.actual < quota.planned:
             tokens = amount(quota.actual * settings.sequence_length)
             context.event("capped", source=quota.source, planned=quota.planned, actual=quota.actual)

@@ -243,7 +243,8 @@ class _Batches:
         self.reference: list[float] = []
         self._text: TextRows | None = None
         if settings.text_share:
-            mixture = context.sections["pretrain.mixture"]
+            phases = context.sections["pretrain.mixtures"]
+            mixture = phases[-1].mixture if phases else None
             self._text = TextRows(context.after["shards"], settings, mixture, seed, tokenizer)
 
     def batch(self, step: int) -> Batch:

@@ -20,7 +20,8 @@ class TextRows:
     def __init__(
         self, shards: Path, settings: TuneSettings, mixture: Mapping[str, float] | None, seed: int, tokenizer: Tokenizer
     ) -> None:
-        """`shards`: those that the model was trained on, `mixture`: the shares of their sources there."""
+        """`shards`: those that the model was trained on, `mixture`: the shares of their sources at its
+        end."""
         self._settings, self._end_of_text = settings, tokenizer.end_of_text
         self._sources = open_sources(shards, tokenizer.sha256)
         total = self.before(settings.steps)
@@ -32,7 +33,7 @@ class TextRows:
             max_epochs=max(1, total),  # as often as it takes
             section="pretrain",
         )
-        self._order = Order(quotas, seed=seed, sequence_length=settings.sequence_length)
+        self._order = Order([quotas], seed=seed, sequence_length=settings.sequence_length)
 
     def before(self, step: int) -> int:
         """Sequences of text in the first `step` steps: a share that is no whole number of a step's evens out."""

@@ -96,6 +96,9 @@ def test_set_takes_toml_values_and_names_itself_in_errors(tmp_path: Path) -> Non
         load_recipe(path, ["pretrain.tokens"])
 
 
+_STRINGS = '[[data.sources]]\nname = "strings"\npath = "sampleweb/strings"\n'
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -106,6 +109,18 @@ def test_set_takes_toml_values_and_names_itself_in_errors(tmp_path: Path) -> Non
         (('preset = "micro"', 'preset = "micro"\nvocab_size = 10'), "at least tokenizer.vocab_size = 1000"),
         (("[[data.sources]]", "[[data.sourcs]]"), 'unknown key "data.sourcs"'),
         (("learning_rate", "mixture = { wbe = 1.0 }\nlearning_rate"), "one of web"),
+        (("learning_rate", "phases = [{ share = 1.0, mixture = { wbe = 1.0 } }]\nlearning_rate"), "one of web"),
+        (("learning_rate", "phases = [{ share = 0.4 }, { share = 0.5 }]\nlearning_rate"), "shares that add up to 0.9"),
+        (("learning_rate", "phases = [{ share = 1.0 }]\nmixture = { web = 1.0 }\nlearning_rate"), "one of the two"),
+        (("learning_rate", "phases = [{ share = 1e-9 }, { share = 1.0 }]\nlearning_rate"), "at least one step"),
+        (('path = "./pages"', 'path = "sampleweb/strings"'), 'the source "sampleweb/strings"'),
+        (
+            (
+                'path = "./pages"',
+                'path = "sampleweb"\n[[data.sources]]\nname = "s"\npath = "sampleweb/strings"\n[sampleweb]',
+            ),
+            "sampleweb.strings of 1 or more",
+        ),
         (
             ("learning_rate", 'health = { spike = "rewind", rewind_batches = 100 }\nlearning_rate'),
             "pretrain.health.rewind_batches = 100 with rewind_steps 100, rewind_after 4; expected at least 104",

@@ -72,7 +72,7 @@ STAGES = (
     ),
     Stage(
         "evaluate",
-        7,
+        8,
         ("evaluate", "run.seed"),
         ("sampleweb/tasks", "pretrain", "extend", "tune", "quantize", "shards", "tokenizer"),
         "zhen.evaluate.stage:evaluate",

@@ -19,19 +19,18 @@ from zhen.sampleweb.world import World
 KIND = "register"
 
 SHORTEST, LONGEST = 300, 8_000
-"""UTF-8 bytes of the prose of a page; sizes between are drawn so that each doubling has half as many bytes in all."""
-
-ASIDE = 400, 1_500
-"""Bytes of prose for each number that is told beside the first; drawn for each page. Few, so that a window of 256
-tokens seldom holds several: looking at any digit is right more often than guessing, which is where looking begins."""
+"""UTF-8 bytes of the prose of a page; sizes between are drawn so that each doubling has as many bytes in all."""
 
 NEAR = 24
 """Times that a number is asked for at most on every second page of a language, at distances of which each doubling is
-as frequent. Copying is learnt first where it is from close by and often: in a trial where no two of a number's
-questions stood side by side, a model of two layers still guessed digits after five million tokens."""
+as frequent: from these pages whole lines are learnt to be said again."""
 
 FAR = 3
-"""Times that a number is asked for at most on the other pages, anywhere below."""
+"""Times that a number is asked for at most on the other pages, anywhere below: from these it is learnt to find the
+right one, however far. In trials neither kind alone did."""
+
+ASIDE_NEAR, ASIDE_FAR = (400, 1_500), (100, 800)
+"""Bytes of prose for each number that is told beside the first, on pages of both kinds; drawn for each page."""
 
 NEAREST = 10
 """Bytes of prose between what tells a number and what asks for it, at least, on pages of the first kind."""
@@ -73,8 +72,9 @@ def register_page(world: World, number: int, seed: int) -> Page:
     rng = random.Random(f"sampleweb/{seed}/register/{number}")
     draft = Draft(world, LANGUAGES[number % len(LANGUAGES)], rng)
     wording, near = WORDINGS[draft.lang], number // len(LANGUAGES) % 2 == 0
-    size = rng.uniform(LONGEST**-2, SHORTEST**-2) ** -0.5
-    entries = _entries(wording, draft.lang, 1 + int(size / _doubling(rng, *ASIDE)), rng)
+    size = 1 / rng.uniform(1 / LONGEST, 1 / SHORTEST)
+    aside = _doubling(rng, *(ASIDE_NEAR if near else ASIDE_FAR))
+    entries = _entries(wording, draft.lang, 1 + int(size / aside), rng)
     ends = [0]
     while draft.size < size:
         facts = draft.told(draft.any_entity())[: 4 if near else rng.randint(1, 2)]

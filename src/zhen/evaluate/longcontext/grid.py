@@ -77,7 +77,7 @@ class Grid:
             "seed": str(self.seed),
             "doc_to_text": json.dumps({lang: words[1:] for lang, words in WORDINGS.items()}, ensure_ascii=False),
         }
-        return {"shots": 0, "sampler": "none", "version": "1", "score": CHOICE, "settings": settings}
+        return {"shots": 0, "sampler": "none", "version": "2", "score": CHOICE, "settings": settings}
 
     def put_to(
         self,

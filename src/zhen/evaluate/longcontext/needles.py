@@ -24,6 +24,7 @@ TRIES = 6
 
 _SENTENCE = re.compile(r"[^.!?。！？\n]*[.!?。！？\n]+[\"'”’』」)）]*[ \n]*|[^.!?。！？\n]+")
 _BROKEN = "\ufffd"
+_KEYLIKE = re.compile(rf"\d{{{DIGITS}}}")
 
 
 class Wording(NamedTuple):
@@ -106,17 +107,18 @@ class Hiding:
         length has no room for the keys."""
         wording = WORDINGS[place.lang]
         random = np.random.default_rng([self.seed, self.needles, *place.lang.encode(), *place[1:]])
-        shuffled = random.permutation(wording.names).tolist()
+        names = random.permutation(wording.names).tolist()
         start = int(random.integers(1 << 31))
-        drawn = 10 ** (DIGITS - 1) + random.permutation(9 * 10 ** (DIGITS - 1))
+        keys = [str(10 ** (DIGITS - 1) + n) for n in random.permutation(9 * 10 ** (DIGITS - 1))[:CHOICES].tolist()]
         others = random.random(self.needles - 1).tolist()
         budget, fits = place.length, None
         # what stands side by side may be tokenised otherwise than alone
         for _ in range(TRIES):
             pieces = self._haystack(place.lang, start, budget)
-            haystack = "".join(text for text, _ in pieces)
-            names, keys = self._names(shuffled, wording, haystack), self._keys(drawn.tolist(), haystack)
-            told = [wording.told.format(name=name, key=key) for name, key in zip(names, keys, strict=False)]
+            told = [
+                wording.told.format(name=name, key=key)
+                for name, key in zip(names[: self.needles], keys[: self.needles], strict=True)
+            ]
             ending = [wording.asked, wording.begun] if self.begun else [wording.asked]
             question = "\n".join(ending).format(name=names[0])
             text = _hidden(pieces, [place.depth / 100, *others], told) + "\n" + question
@@ -134,16 +136,6 @@ class Hiding:
             )
         return fits
 
-    def _names(self, shuffled: Sequence[str], wording: Wording, haystack: str) -> list[str]:
-        """Names of which the text tells no key of its own in the same words; where those are too few, others, too."""
-        begun = wording.told.partition("{key}")[0]
-        return sorted(shuffled, key=lambda name: begun.format(name=name) in haystack)[: self.needles]
-
-    def _keys(self, drawn: Sequence[int], haystack: str) -> list[str]:
-        """CHOICES keys that the text does not hold already; the first is asked for."""
-        found = (str(number) for number in drawn)
-        return [key for key, _ in zip((key for key in found if key not in haystack), range(CHOICES), strict=False)]
-
     def _haystack(self, lang: str, start: int, budget: int) -> list[tuple[str, int]]:
         """Sentences with their tokens from a place of the texts on, as many as the budget of tokens allows."""
         pieces: list[tuple[str, int]] = []
@@ -157,18 +149,25 @@ class Hiding:
         return pieces
 
     def _from(self, lang: str, start: int) -> Iterator[tuple[str, int]]:
-        """Sentences from a place on, document behind document, without end."""
-        documents = self.texts[lang].documents
-        at = start % len(documents)
+        """Sentences from a place on, document behind document, without end. Raises ZhenError where there are none."""
+        count = len(self.texts[lang].documents)
+        at = start % count
         first = self._split(lang, at)
-        yield from first[start // len(documents) % len(first) :]
-        while True:
-            at = (at + 1) % len(documents)
-            yield from self._split(lang, at)
+        yield from first[start // count % max(1, len(first)) :]
+        empty = 0
+        while empty < count:
+            at = (at + 1) % count
+            found = self._split(lang, at)
+            empty = 0 if found else empty + 1
+            yield from found
+        raise ZhenError(f"the texts in {lang} have no sentence without a number of {DIGITS} digits", expected="prose")
 
     def _split(self, lang: str, at: int) -> list[tuple[str, int]]:
+        """The sentences of a document with their tokens, but for those with a number as long as a key: the keys that
+        are hidden shall be all there are."""
         if (lang, at) not in self._sentences:
-            texts = _SENTENCE.findall(self.texts[lang].documents[at].strip() + "\n")
+            found = _SENTENCE.findall(self.texts[lang].documents[at].strip() + "\n")
+            texts = [text for text in found if not _KEYLIKE.search(text)]
             counts = [len(ids) for ids in self.tokenizer.encode_batch(texts)]
             self._sentences[lang, at] = list(zip(texts, counts, strict=True))
         return self._sentences[lang, at]

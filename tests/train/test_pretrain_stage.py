@@ -15,7 +15,7 @@ from zhen.checkpoint.load import load_model
 from zhen.errors import Interrupted, ZhenError
 from zhen.formats.metrics import read_metrics
 from zhen.model.config import PRESETS
-from zhen.train.settings import Parallel
+from zhen.train.settings import Parallel, Phase
 from zhen.train.stage import pretrain_inputs
 from zhen.train.steps import Steps
 
@@ -225,3 +225,22 @@ def test_a_capped_source_is_said_with_planned_and_actual(small_run: ModuleType, 
     zh = json.loads((tmp_path / "order.json").read_text("utf-8"))["sources"]["zh"]
     assert zh["actual_tokens"] == 2 * zh["sequences"] * 32 < zh["planned_tokens"]
     assert 'source "zh" gives' in context.line.notes[0]
+
+
+def test_phases_have_their_mixtures_and_a_stop_between_them_changes_nothing(
+    small_run: ModuleType, inputs: Path, tmp_path: Path
+) -> None:
+    phases = (Phase(share=0.5, mixture={"en": 1.0}), Phase(share=0.5, mixture={"en": 0.25, "zh": 0.75}))
+    whole = small_run.context_for(inputs, tmp_path / "whole", phases=phases)
+    small_run.run(whole)
+    order = json.loads((whole.folder / "order.json").read_bytes())
+    half = 6 * 256
+    assert order["phases"] == [{"en": half, "zh": 0}, {"en": half // 4, "zh": half // 4 * 3}]
+    assert order["sequences"] == 2 * half // 32
+    asked = iter(range(1000))
+    stopped = small_run.context_for(inputs, tmp_path / "stopped", phases=phases, stop=lambda: next(asked) >= 7)
+    with pytest.raises(Interrupted):
+        small_run.run(stopped)
+    again = small_run.context_for(inputs, tmp_path / "stopped", phases=phases)
+    small_run.run(again)
+    assert small_run.results(again) == small_run.results(whole)

@@ -18,7 +18,7 @@ from zhen.sampleweb.world import World
 
 KIND = "register"
 
-SHORTEST, LONGEST = 300, 8_000
+SHORTEST, LONGEST = 300, 12_000
 """UTF-8 bytes of the prose of a page; sizes between are drawn so that each doubling has as many bytes in all."""
 
 NEAR = 24

@@ -211,7 +211,8 @@ class Order:
     def _turns(self, start: int) -> Iterator[tuple[int, int]]:
         """From sequence `start` on, without end: whose turn it is, and how often that source had one before."""
         before = [0] * len(self.quotas)
-        for phase in chain(self.phases, repeat(self.phases[-1])):
+        some = [phase for phase in self.phases if phase.total]
+        for phase in chain(some, repeat(some[-1])):
             for source, use in phase.turns(start):
                 yield source, before[source] + use
             start = max(0, start - phase.total)

@@ -52,7 +52,10 @@ def _put(work: Work, name: str, bench: LongTask, engine: LoadedEngine) -> Iterab
     def told(done: int, total: int) -> None:
         work.advance(0, f"{facts} · {done:,}/{total:,}")
 
-    items = bench.put_to(engine(), told) if isinstance(bench, Positions) else bench.put_to(engine(), progress=told)
+    if isinstance(bench, Positions):
+        items = bench.put_to(engine(), told)
+    else:  # prompts begin as documents do in training, or what a key is told in may be lost with the first token
+        items = bench.put_to(engine(), [work.tokenizer.end_of_text], progress=told)
     work.advance(bench.total, facts)
     return items
 

@@ -30,6 +30,8 @@ def test_what_a_register_asks_stands_on_it_before_and_on_no_other(tmp_path: Path
     assert len(registers) == COUNT
     assert {row["lang"] for row in registers} == {"en", "zh"}
     assert {row["fate"] for row in registers} == {"keep"}
+    for row in registers:
+        row["text"] = f"{row['title']}\n{row['text']}"
     everywhere = "\n".join(row["text"] for row in registers)
     asked: list[int] = []
     for row in registers:
@@ -42,6 +44,8 @@ def test_what_a_register_asks_stands_on_it_before_and_on_no_other(tmp_path: Path
             (key,) = re.findall(r"\d{5}", told)
             asked.append(answers.count(answer))
             assert everywhere.count(key) == row["text"].count(key) == 1 + asked[-1]
+    headings = sum(bool(re.search(r"\d{5}", row["title"])) for row in registers)
+    assert 2 <= headings <= COUNT // 2
     assert len(asked) > COUNT
     assert min(asked) == 1 < 8 < max(asked) <= NEAR
     sizes = [len(row["text"].encode()) for row in registers]

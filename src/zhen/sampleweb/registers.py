@@ -32,6 +32,9 @@ right one, however far. In trials neither kind alone did."""
 ASIDE_NEAR, ASIDE_FAR = (400, 1_500), (100, 800)
 """Bytes of prose for each number that is told beside the first, on pages of both kinds; drawn for each page."""
 
+HEADING = 0.25
+"""Share of the pages that tell their first number in their heading: what stands first in a text shall be found, too."""
+
 NEAREST = 10
 """Bytes of prose between what tells a number and what asks for it, at least, on pages of the first kind."""
 
@@ -81,16 +84,19 @@ def register_page(world: World, number: int, seed: int) -> Page:
         if facts:
             draft.add(*draft.about(facts))
             ends.append(draft.size)
+    heading = rng.random() < HEADING
+    title = wording.told.format(**entries[0]) if heading else wording.title.format(t=entries[0]["t"])
     lines: dict[int, list[str]] = defaultdict(list)  # by the paragraphs of prose above them
-    for entry in entries:
-        told = rng.uniform(0, size)
+    for at, entry in enumerate(entries):
+        told = 0.0 if heading and at == 0 else rng.uniform(0, size)
         asked = f"{wording.asked.format(**entry)}\n{wording.answer.format(**entry)}"
-        lines[bisect_left(ends, told)].append(wording.told.format(**entry))
+        if told:
+            lines[bisect_left(ends, told)].append(wording.told.format(**entry))
         for place in _near(told, size, rng) if near else _far(told, size, rng):
             lines[bisect_left(ends, place)].append(asked)
     prose = draft.paragraphs
-    draft.paragraphs = [*lines[0], *(text for at, own in enumerate(prose, start=1) for text in (own, *lines[at]))]
-    return draft.finish(KIND, wording.title.format(t=entries[0]["t"]))
+    draft.paragraphs = [text for at, own in enumerate(prose, start=1) for text in (own, *lines[at])]
+    return draft.finish(KIND, title)
 
 
 def _entries(wording: Wording, lang: Language, count: int, rng: random.Random) -> list[dict[str, str]]:

@@ -27,7 +27,7 @@ as frequent: from these pages whole lines are learnt to be said again."""
 
 FAR = 3
 """Times that a number is asked for at most on the other pages, anywhere below: from these it is learnt to find the
-right one, however far. In trials neither kind alone did."""
+right one, however far."""
 
 ASIDE_NEAR, ASIDE_FAR = (400, 1_500), (100, 800)
 """Bytes of prose for each number that is told beside the first, on pages of both kinds; drawn for each page."""

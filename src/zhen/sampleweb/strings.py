@@ -1,7 +1,7 @@
 """Strings: documents of digits alone that say the same again and again, from which a small model learns to copy.
 
-Where text is all there is, a model of two or three layers still guesses the numbers that a register asks for after
-millions of tokens; behind a million tokens of these it looks them up (docs/extend.md has the figures). Repeated random
+Where registers are all there is, a model of two layers still guesses the numbers that they ask for after millions of
+tokens; behind a million tokens of these it looks them up (docs/extend.md has the figures). Repeated random
 tokens are what looking back is measured by: Olsson et al. 2022, "In-context learning and induction heads".
 """
 

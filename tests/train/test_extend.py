@@ -26,8 +26,8 @@ from zhen.model.transformer import Transformer, initialise
 from zhen.train.depth import layer_cosines, least_changing
 from zhen.train.extended import extend_problems, extended_config, repeated
 from zhen.train.lengths import LONG, SHORT, OfLength, Upsampling
-from zhen.train.order import plan_quotas
-from zhen.train.settings import ExtendSettings
+from zhen.train.order import plan_phases, plan_quotas
+from zhen.train.settings import ExtendSettings, Phase
 
 KILLED = -9
 IDENTITY = 1
@@ -299,6 +299,43 @@ def test_upsampling_keeps_the_sources_shares(sizes: dict[str, tuple[int, int]], 
         # as near to the share as both streams allow
         wanted = round(quota.actual * share)
         assert long.actual == min(max(wanted, quota.actual - 2 * short.sequences), 2 * long.sequences)
+
+
+@given(
+    st.dictionaries(st.sampled_from("abc"), st.tuples(st.integers(0, 90), st.integers(0, 90)), min_size=1),
+    st.floats(0.01, 1.0),
+    st.floats(0.1, 0.9),
+    st.integers(2, 60),
+)
+def test_phases_share_the_passes_over_long_and_short_documents(
+    sizes: dict[str, tuple[int, int]], share: float, first: float, total: int
+) -> None:
+    length, epochs = 4, 2.0
+    parts = {
+        name + part: Counted(n * length + 1)
+        for name, both in sizes.items()
+        for part, n in zip((LONG, SHORT), both, strict=True)
+    }
+    upsampling = Upsampling(9, share)
+    tokens = upsampling.tokens(parts, length)
+    if sum(int(epochs * ((n - 1) // length)) for n in tokens.values()) < total:
+        return
+    phases = plan_phases(
+        tokens,
+        [Phase(share=first), Phase(share=1 - first)],
+        sequence_length=length,
+        steps=total,
+        sequences_per_step=1,
+        max_epochs=epochs,
+        section="extend",
+    )
+    split = upsampling.split(phases, parts, length, epochs)
+    for whole, own in zip(phases, split, strict=True):
+        for quota, long, short in zip(whole, own[::2], own[1::2], strict=True):
+            assert long.actual + short.actual == quota.actual
+            assert long.actual >= 0 <= short.actual
+    for both in zip(*split, strict=True):
+        assert sum(quota.actual for quota in both) <= epochs * both[0].sequences
 
 
 MICRO = PRESETS["micro"]

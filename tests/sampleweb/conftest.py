@@ -65,6 +65,23 @@ def make_web(folder: Path, settings: SamplewebSettings = SETTINGS, seed: int = S
     return Web(folder, context, figures, world, good, faulty, read_lines(key / "facts.jsonl"))
 
 
+def files_added(before: Web, after: Web) -> set[str]:
+    """The files that only the second has. All others but the key are the same byte for byte."""
+    old, new = (
+        {str(path.relative_to(web.folder)): path for path in web.folder.rglob("*") if path.is_file()}
+        for web in (before, after)
+    )
+    for name, path in old.items():
+        if not name.startswith("key/"):
+            assert new[name].read_bytes() == path.read_bytes(), name
+    return new.keys() - old.keys()
+
+
+@pytest.fixture(scope="session")
+def added() -> Any:
+    return files_added
+
+
 @pytest.fixture(scope="session")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Web:
     return make_web(tmp_path_factory.mktemp("sampleweb"))

@@ -96,9 +96,6 @@ def test_set_takes_toml_values_and_names_itself_in_errors(tmp_path: Path) -> Non
         load_recipe(path, ["pretrain.tokens"])
 
 
-_STRINGS = '[[data.sources]]\nname = "strings"\npath = "sampleweb/strings"\n'
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [

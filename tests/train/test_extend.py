@@ -27,7 +27,8 @@ from zhen.train.depth import layer_cosines, least_changing
 from zhen.train.extended import extend_problems, extended_config, repeated
 from zhen.train.lengths import LONG, SHORT, OfLength, Upsampling
 from zhen.train.order import plan_phases, plan_quotas
-from zhen.train.settings import ExtendSettings, Phase
+from zhen.train.phases import Phase
+from zhen.train.settings import ExtendSettings
 
 KILLED = -9
 IDENTITY = 1
@@ -273,6 +274,15 @@ class Counted(OfLength):
         self.tokens = tokens
 
 
+def _counted(sizes: dict[str, tuple[int, int]], length: int) -> dict[str, Counted]:
+    """The long and the short stream of each source, of so many sequences."""
+    return {
+        name + part: Counted(n * length + 1)
+        for name, both in sizes.items()
+        for part, n in zip((LONG, SHORT), both, strict=True)
+    }
+
+
 @given(
     st.dictionaries(st.sampled_from("abc"), st.tuples(st.integers(0, 90), st.integers(0, 90)), min_size=1),
     st.floats(0.01, 1.0),
@@ -280,12 +290,7 @@ class Counted(OfLength):
 )
 def test_upsampling_keeps_the_sources_shares(sizes: dict[str, tuple[int, int]], share: float, total: int) -> None:
     length, epochs = 4, 2.0
-    parts = {
-        name + part: Counted(n * length + 1)
-        for name, both in sizes.items()
-        for part, n in zip((LONG, SHORT), both, strict=True)
-    }
-    upsampling = Upsampling(9, share)
+    upsampling, parts = Upsampling(9, share), _counted(sizes, length)
     tokens = upsampling.tokens(parts, length)
     if sum(int(epochs * ((n - 1) // length)) for n in tokens.values()) < total:
         return
@@ -311,12 +316,7 @@ def test_phases_share_the_passes_over_long_and_short_documents(
     sizes: dict[str, tuple[int, int]], share: float, first: float, total: int
 ) -> None:
     length, epochs = 4, 2.0
-    parts = {
-        name + part: Counted(n * length + 1)
-        for name, both in sizes.items()
-        for part, n in zip((LONG, SHORT), both, strict=True)
-    }
-    upsampling = Upsampling(9, share)
+    upsampling, parts = Upsampling(9, share), _counted(sizes, length)
     tokens = upsampling.tokens(parts, length)
     if sum(int(epochs * ((n - 1) // length)) for n in tokens.values()) < total:
         return

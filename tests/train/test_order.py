@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from zhen.errors import ZhenError
 from zhen.train.order import Order, Quota, largest_remainder, permute, plan_phases, plan_quotas
-from zhen.train.settings import Phase
+from zhen.train.phases import Phase
 
 
 def order_of(*quotas: tuple[str, int, int], seed: int = 1) -> Order:

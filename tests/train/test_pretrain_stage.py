@@ -15,7 +15,8 @@ from zhen.checkpoint.load import load_model
 from zhen.errors import Interrupted, ZhenError
 from zhen.formats.metrics import read_metrics
 from zhen.model.config import PRESETS
-from zhen.train.settings import Parallel, Phase
+from zhen.train.phases import Phase
+from zhen.train.settings import Parallel
 from zhen.train.stage import pretrain_inputs
 from zhen.train.steps import Steps
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zhen.errors import ZhenError, did_you_mean
-from zhen.train.settings import Phase
+from zhen.train.phases import Phase
 
 _ROUNDS = 6
 _SCALE = 1 << 64

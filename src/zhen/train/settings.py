@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal, Protocol
 
 import msgspec
 
 from zhen.model.config import ModelConfig, RopeScaling
+from zhen.train.phases import Phase, Share, phase_problems
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
-Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Positive = Annotated[float, msgspec.Meta(gt=0.0)]
 Recompute = Literal["none", "selective", "full"]
 
@@ -89,16 +88,6 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 f"{self.rewind_batches:,} with rewind_steps {self.rewind_steps:,}, rewind_after {self.rewind_after:,}"
             )
             yield "rewind_batches", found, f"at least {least:,}, so that the batches of the spike are left out, too"
-
-
-class Phase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A part of a run with a mixture of its own."""
-
-    share: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)]
-    """Of the run's steps."""
-
-    mixture: dict[str, Share] | None = None
-    """Share of its tokens by source, adding up to 1. None: by the sources' sizes."""
 
 
 class LoopSettings(Protocol):
@@ -338,30 +327,12 @@ class ShardTraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
                 f"warmup_steps {self.warmup_steps:,}",
                 f"fewer than the {self.steps:,} steps of the run",
             )
-        yield from self._mixture_problems()
+        yield from phase_problems(self.mixture, self.phases, self.steps)
         for step in self.keep_steps:
             if step > self.steps:
                 yield "keep_steps", f"step {step:,}", f"steps from 0 to {self.steps:,}, the last of the run"
         for field, found, expected in self.health.problems():
             yield f"health.{field}", found, expected
-
-    def _mixture_problems(self) -> Iterator[tuple[str, str, str]]:
-        if self.phases and self.mixture is not None:
-            yield "mixture", "mixture beside phases", "one of the two"
-        if self.phases:
-            yield from _not_one("phases", [phase.share for phase in self.phases])
-        fields = [f"phases.{at}." for at in range(len(self.phases))] or [""]
-        for field, phase in zip(fields, self.mixtures, strict=True):
-            if phase.mixture is not None:
-                yield from _not_one(f"{field}mixture", phase.mixture.values())
-            if round(phase.share * self.steps) < 1:
-                yield f"{field}share", f"{phase.share:g} of {self.steps:,} steps", "at least one step"
-
-
-def _not_one(field: str, shares: Iterable[float]) -> Iterator[tuple[str, str, str]]:
-    total = math.fsum(shares)
-    if not math.isclose(total, 1.0, abs_tol=1e-6):
-        yield field, f"shares that add up to {total:g}", "shares that add up to 1"
 
 
 class PretrainSettings(ShardTraining, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -135,6 +135,7 @@ class PlanSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     device: str = "H100"
     """One of `zhen.plan.devices`, or `here`."""
     precision: Literal["bfloat16", "float8"] | None = None
-    """Of the layers' products. None: bfloat16, `here` what training takes."""
+    """Of the layers' products. None: what the recipe trains in, or where it leaves that open bfloat16, `here` what is
+    fast."""
     price: Annotated[float, msgspec.Meta(ge=0, le=1_000_000)] | None = None
     """US$ a device and hour; the device's own when left out."""

@@ -142,6 +142,8 @@ def test_where_nothing_fits_the_answer_is_no_with_the_part_that_is_too_large(
         (["--device", "H10"], '--device: unknown device "H10"; expected one of H100'),
         (["--gpus", "7"], "--gpus: 7 devices for steps of 1,024 sequences"),
         (["--device", "A800", "--precision", "float8"], "--precision: A800 has no float8; expected bfloat16"),
+        (["--device", "A800", "--set", 'pretrain.float8="rowwise"'], "--precision: A800 has no float8"),
+        (["--set", 'pretrain.dtype="float32"'], "--precision: H100 has no float32; expected bfloat16, float8"),
         (["--device", "here", "--gpus", "2"], "--gpus: 2 devices here; expected one"),
     ],
 )
@@ -153,6 +155,22 @@ def test_what_can_not_be_planned_is_one_clear_error(
     assert captured.out == ""
     assert message in captured.err
     assert "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize(
+    ("options", "due"),
+    [
+        ([], "bfloat16"),
+        (["--set", 'pretrain.float8="tensorwise"'], "float8"),
+        (["--set", 'pretrain.float8="tensorwise"', "--precision", "bfloat16"], "bfloat16"),
+    ],
+)
+def test_it_is_planned_in_what_the_recipe_trains_in(
+    options: list[str], due: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["plan", YI, "--gpus", "1024", "--json", *options]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["training"]["precision"] == plan["chosen"]["layout"]["precision"] == due
 
 
 @pytest.mark.parametrize("recipe", sorted(path.name for path in RECIPES.glob("*.toml") if "chat" not in path.name))

@@ -37,7 +37,9 @@ OnDevice = Annotated[
 ]
 Precision = Annotated[
     Literal["bfloat16", "float8"] | None,
-    typer.Option(help="Of the layers' products; bfloat16 by default, here what training takes.", show_default=False),
+    typer.Option(
+        help="Of the layers' products; what the recipe trains in by default, else bfloat16.", show_default=False
+    ),
 ]
 Price = Annotated[
     float | None,
@@ -87,7 +89,7 @@ def command(
         steps=trained.steps,
         tokens_per_step=trained.tokens_per_step,
         sequence_length=trained.sequence_length,
-        precision=wanted.precision or chip.format,
+        precision=wanted.precision or ("float8" if trained.float8 else trained.dtype) or chip.format,
     )
     plan = make_plan(config, training, chip, wanted.gpus, only)
     if html is not None or not as_json:

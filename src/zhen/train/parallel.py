@@ -7,7 +7,7 @@ batch over data alone. The gradient is summed, not averaged: the loss is divided
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -123,13 +123,16 @@ class Layout:
         boxes = [box_of(gradient) for gradient in gradients]
         return norm_by_rows([(box.local, box.offset[0], box.shape[0]) for box in boxes])
 
-    def build(self, config: ModelConfig) -> Transformer:
+    def build(self, config: ModelConfig, change: Callable[[Transformer], None] | None = None) -> Transformer:
         """A model of which this process has its part, unfilled (`values.py`).
 
-        Layer by layer it is whole while it is needed. Raises ZhenError for a model that the mesh can't cut.
+        Layer by layer it is whole while it is needed. `change`: what is done to it, still without memory, before it is
+        cut. Raises ZhenError for a model that the mesh can't cut.
         """
         with torch.device("meta"):
             model = Transformer(config)
+        if change is not None:
+            change(model)
         if self.mesh is not None:
             for field, found, expected in self._settings.problems(config):
                 raise ZhenError(found, expected=expected, place=f"parallel.{field}")

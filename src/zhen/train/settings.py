@@ -13,6 +13,7 @@ from zhen.train.phases import Phase, Share, phase_problems
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Positive = Annotated[float, msgspec.Meta(gt=0.0)]
 Recompute = Literal["none", "selective", "full"]
+Scaling = Literal["tensorwise", "rowwise", "rowwise_with_gw_hp"]
 
 
 class Parallel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -208,6 +209,11 @@ class ShardTraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Number format of the matrix products; weights and optimizer state are float32 in both. None: bfloat16, but
     float32 on a CPU without units for bfloat16, where that is the faster one. The record says which it was."""
 
+    float8: Scaling | None = None
+    """The layers' products in float8, on GPUs that have it, one scale a tensor (the fastest), a row, or a row with the
+    weights' gradients left in bfloat16 (the most exact): torchao's recipes by their names. What is measured runs in
+    `dtype`, as does the head. None: everything in `dtype`."""
+
     compile: bool | None = None
     """Whether torch.compile fuses the layers and the loss. None: where the training is long enough to win by it, 2e14
     FLOPs (docs/pretrain.md)."""
@@ -298,6 +304,26 @@ class ShardTraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
                 f"true with micro_batch {self.micro_batch or 'left out'}",
                 f"a micro_batch that the {self.sequences_per_step:,} sequences of a step are a multiple of",
             )
+        if self.invariant and self.compile:
+            yield "invariant", "true with compile", "one of them: compiled sums are in another order"
+        if self.float8 and self.dtype == "float32":
+            yield "float8", f'"{self.float8}" with dtype "float32"', "one of them"
+        yield from self._parallel_problems()
+        if self.warmup_steps >= self.steps and self.warmup_steps:
+            yield (
+                "warmup_steps",
+                f"warmup_steps {self.warmup_steps:,}",
+                f"fewer than the {self.steps:,} steps of the run",
+            )
+        yield from phase_problems(self.mixture, self.phases, self.steps)
+        for step in self.keep_steps:
+            if step > self.steps:
+                yield "keep_steps", f"step {step:,}", f"steps from 0 to {self.steps:,}, the last of the run"
+        for field, found, expected in self.health.problems():
+            yield f"health.{field}", found, expected
+
+    def _parallel_problems(self) -> Iterator[tuple[str, str, str]]:
+        """What several processes can't share."""
         for name in ("tensor", "context"):
             if self.invariant and getattr(self.parallel, name) > 1:
                 yield (
@@ -311,28 +337,14 @@ class ShardTraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
                 f"{self.parallel.context} with sequence_length {self.sequence_length:,}",
                 "a number whose double divides the sequence_length",
             )
-        if self.parallel.tensor > 1 and (self.compile or self.loss_chunk or self.recompute != "none"):
+        if self.parallel.tensor > 1 and (self.compile or self.loss_chunk or self.float8 or self.recompute != "none"):
             yield (
                 "parallel.tensor",
-                f"{self.parallel.tensor} with compile, loss_chunk or recompute",
+                f"{self.parallel.tensor} with compile, loss_chunk, float8 or recompute",
                 "1, or these left out",
             )
         if self.parallel.context > 1 and self.compile:
             yield "parallel.context", f"{self.parallel.context} with compile", "1, or compile left out"
-        if self.invariant and self.compile:
-            yield "invariant", "true with compile", "one of them: compiled sums are in another order"
-        if self.warmup_steps >= self.steps and self.warmup_steps:
-            yield (
-                "warmup_steps",
-                f"warmup_steps {self.warmup_steps:,}",
-                f"fewer than the {self.steps:,} steps of the run",
-            )
-        yield from phase_problems(self.mixture, self.phases, self.steps)
-        for step in self.keep_steps:
-            if step > self.steps:
-                yield "keep_steps", f"step {step:,}", f"steps from 0 to {self.steps:,}, the last of the run"
-        for field, found, expected in self.health.problems():
-            yield f"health.{field}", found, expected
 
 
 class PretrainSettings(ShardTraining, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -20,6 +20,7 @@ from zhen.model.transformer import Transformer
 from zhen.tokenizer.load import Tokenizer, load_tokenizer
 from zhen.train.batch import Batch
 from zhen.train.figures import last_word, run_figures
+from zhen.train.float8 import into_float8
 from zhen.train.health import Guard, Watchdog
 from zhen.train.heldout import Document, HeldOut, choose_documents, open_held_out
 from zhen.train.journal import DTYPE, MODEL, OPTIMIZER, TENSORBOARD, Journal, saves
@@ -106,7 +107,7 @@ def train_on_shards(
     tokenizer, sources, order = material
     ranks: Ranks = context.ranks or ALONE
     layout = Layout(ranks, settings.parallel, settings.micro_batches if settings.invariant else None)
-    model = layout.build(start.config)
+    model = layout.build(start.config, lambda model: _multiply(settings, model))
     compiled = _prepare(context, settings, model)
     optimizer = Optimizer(model, settings)
     steps, guard = _steps(context, settings, material, ranks), Guard(settings.health)
@@ -179,6 +180,12 @@ def _steps(context: Context, settings: ShardTraining, material: Material, ranks:
         reach=settings.health.rewind_steps if settings.health.spike == "rewind" else 0,
         ranks=ranks,
     )
+
+
+def _multiply(settings: ShardTraining, model: Transformer) -> None:
+    """Have the layers multiply in what the recipe asks for beside `dtype`."""
+    if settings.float8 is not None:
+        into_float8(model, settings.float8, f"{settings.SECTION}.float8")
 
 
 def _prepare(context: Context, settings: ShardTraining, model: Transformer) -> bool:

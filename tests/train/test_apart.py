@@ -6,6 +6,7 @@ import msgspec
 import pytest
 import torch
 
+from zhen.model.attention import attend, blocks_apart, mask_apart
 from zhen.model.config import PRESETS
 from zhen.model.transformer import Transformer, initialise
 from zhen.train.batch import Batch
@@ -73,3 +74,20 @@ def test_no_gradient_reaches_another_document(model: Transformer) -> None:
     logits[0, 8:28].sum().backward()
     assert seen[0].grad[0, :8].abs().max() == 0
     assert seen[0].grad[0, 8:28].abs().min(dim=1).values.max() > 0
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")  # which only a GPU needs
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("length", [48, 700])  # less than a block, and several
+def test_blocks_let_look_where_the_mask_does(groups: int, length: int) -> None:
+    generator = torch.Generator().manual_seed(length)
+    starts = torch.rand(3, length, generator=generator) < 0.04
+    starts[:, 0] = True
+    begins = torch.where(starts, torch.arange(length), 0).cummax(1).values
+    blocks = blocks_apart(begins)
+    shapes = ((3, 4, length, 16), (3, 4 // groups, length, 16), (3, 4 // groups, length, 16))
+    given = [torch.randn(shape, generator=generator) for shape in shapes]  # its backward is for GPUs only
+    by_blocks, dense = (attend(*given, mask, causal=False) for mask in (blocks, mask_apart(begins)))
+    torch.testing.assert_close(by_blocks, dense)
+    assert blocks.shape == (3, 1, length, length)
+    assert length == 48 or blocks.sparsity() > 50  # above the diagonal, and documents before

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.bias import causal_lower_right
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from zhen.model.cache import Cache
 from zhen.model.causal import causal_attention
 from zhen.model.rope import Angles
+
+Mask = Tensor | BlockMask
+"""Where tokens look: bool or what is added to the scores, [T, S] or [B, 1, T, S]; or by blocks, for FlexAttention."""
 
 SHORT = 256
 """Sequences up to this length are attended to in float32 where bfloat16 would be slower."""
@@ -39,10 +44,9 @@ def _no_autocast(device: str) -> AbstractContextManager[object]:
     return torch.autocast(device, enabled=False) if on else nullcontext()
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Mask | None, causal: bool) -> Tensor:
     """q [B, H, T, D] over k and v [B, K, S, D] -> [B, H, T, D], in float32 or the values' dtype.
 
-    `mask`: [T, S] or [B, 1, T, S]: where a token looks (bool), or what is added to its scores.
     `causal`, without a mask: T = S, each at those before it.
     """
     # torch.compile has it differentiated by large products, in what this CPU multiplies fast
@@ -52,9 +56,45 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -
     with _no_autocast(v.device.type):
         if own and (HAS_AMX or v.dtype == torch.float32):
             return causal_attention(q.to(v.dtype), k.to(v.dtype), v)
+        if isinstance(mask, BlockMask):
+            return _by_blocks(q.to(v.dtype), k.to(v.dtype), v, mask)
         return F.scaled_dot_product_attention(
             q.to(v.dtype), k.to(v.dtype), v, attn_mask=mask, is_causal=causal, enable_gqa=q.shape[1] != k.shape[1]
         )
+
+
+def _by_blocks(q: Tensor, k: Tensor, v: Tensor, mask: BlockMask) -> Tensor:
+    attention: Callable[..., Any] = flex_attention
+    if v.is_cuda and not torch.compiler.is_compiling():
+        attention = _compiled(attention)  # as it is, it would make all scores
+    found: Tensor = attention(q, k, v, block_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
+    return found
+
+
+def mask_apart(begins: Tensor) -> Tensor:
+    """Each token over those of its document up to itself. bool[B, 1, T, T].
+
+    begins int64[B, T]: the position at which each token's document begins.
+    """
+    return (begins[:, :, None] == begins[:, None, :]).tril()[:, None]
+
+
+def blocks_apart(begins: Tensor) -> BlockMask:
+    """The same for FlexAttention (arXiv 2412.05496): blocks in which nobody looks anywhere are never computed, and
+    nothing of the size T² is kept."""
+
+    def looks(row: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (key <= query) & (key >= begins[row, query])
+
+    B, T = begins.shape
+    make = _compiled(create_block_mask) if begins.is_cuda else create_block_mask
+    made: BlockMask = make(looks, B, None, T, T, device=begins.device)
+    return made
+
+
+@functools.cache
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    return torch.compile(function)
 
 
 def attend_one(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

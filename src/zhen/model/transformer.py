@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zhen.model.attention import Part, Piece, Together, attend
+from zhen.model.attention import Mask, Part, Piece, Together, attend, blocks_apart, mask_apart
 from zhen.model.cache import Cache
 from zhen.model.config import ModelConfig, check
 from zhen.model.linear import Linear, Product, by_rows, product_of
@@ -70,7 +70,7 @@ class Attention(nn.Module):
         self.o_proj = Linear(queries, config.hidden_size)
         self.product: Product | Packed | None = None
 
-    def forward(self, x: Tensor, angles: Angles, mask: Tensor | None, cache: Cache | Together | Part | None) -> Tensor:
+    def forward(self, x: Tensor, angles: Angles, mask: Mask | None, cache: Cache | Together | Part | None) -> Tensor:
         """x [B, T, hidden] -> [B, T, hidden]. `mask` [T, S] or [B, 1, T, T]: where not plainly causal."""
         B, T, _ = x.shape
         if self.product is not None:
@@ -126,7 +126,7 @@ class Layer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = FeedForward(config)
 
-    def forward(self, x: Tensor, angles: Angles, mask: Tensor | None, cache: Cache | Together | Part | None) -> Tensor:
+    def forward(self, x: Tensor, angles: Angles, mask: Mask | None, cache: Cache | Together | Part | None) -> Tensor:
         """[B, T, hidden] -> [B, T, hidden]."""
         if self.post:
             x = self.input_layernorm(x + self.self_attn(x, angles, mask, cache))
@@ -231,7 +231,7 @@ class Transformer(nn.Module):
         if cache is not None:
             cache.room_for(T)
         angles = self._rotary.tables(start, T, tokens.device)
-        mask = None
+        mask: Mask | None = None
         if start > 0 and T > 1:  # several tokens behind a cache: token i sees start + i + 1 positions
             mask = torch.ones(T, start + T, dtype=torch.bool, device=tokens.device).tril(start)
         if document_starts is not None:
@@ -274,7 +274,7 @@ class Transformer(nn.Module):
         self.requires_grad_(False)
 
     def _layers(
-        self, tokens: Tensor, angles: Angles, mask: Tensor | None, cache: Cache | Together | Part | None
+        self, tokens: Tensor, angles: Angles, mask: Mask | None, cache: Cache | Together | Part | None
     ) -> Tensor:
         x = self.model.embed_tokens(tokens)
         for layer in self.model.layers:
@@ -283,13 +283,12 @@ class Transformer(nn.Module):
         return normed
 
 
-def _apart(starts: Tensor, angles: Angles) -> tuple[Angles, Tensor]:
-    """Documents packed into rows, kept apart: starts [B, T] -> angles [B, T, 1, D / 2] and mask [B, 1, T, T]."""
+def _apart(starts: Tensor, angles: Angles) -> tuple[Angles, Mask]:
+    """Documents packed into rows, kept apart: starts [B, T] -> angles [B, T, 1, D / 2] and where tokens look."""
     places = torch.arange(starts.shape[1], device=starts.device)
     begins = torch.where(starts, places, 0).cummax(dim=1).values  # [B, T]: where each token's document begins
     cosine, sine = (table[places - begins] for table in angles)
-    mask = (begins[:, :, None] == begins[:, None, :]).tril()
-    return (cosine, sine), mask[:, None]
+    return (cosine, sine), blocks_apart(begins) if begins.is_cuda else mask_apart(begins)
 
 
 class Fresh(NamedTuple):

@@ -37,10 +37,11 @@ class Batch:
         )
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on a device."""
+        """The same batch on a device. A GPU fetches it while the host goes on."""
         if self.tokens.device == device:
             return self
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        pin = device.type == "cuda" and self.tokens.device.type == "cpu"
+        return self._each(lambda tensor: (tensor.pin_memory() if pin else tensor).to(device, non_blocking=True))
 
     def pieces(self, size: int | None) -> Iterator[Batch]:
         """The batch in micro-batches of `size` sequences (the last may be smaller); None: in one."""

@@ -1,8 +1,8 @@
 """What invariant mode costs: the same updates with and without it, in turns, by one process and by two on gloo.
 
 A 10M shape (256 wide, 8 layers, 8/4 heads, vocabulary 8,192), 16 sequences of 256 tokens a step in micro-batches of 4,
-bf16 autocast, AdamW, one thread a process. Prints seconds a step and the ratio, by the clock and of processor time,
-which other work on the machine moves less.
+products in what this CPU multiplies fastest, AdamW, one thread a process. Prints seconds a step and the ratio, by the
+clock and of processor time, which other work on the machine moves less.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from torch.multiprocessing.spawn import spawn
 from zhen.cli.launch import relaunch
 from zhen.console import out, table
 from zhen.model.config import PRESETS
+from zhen.model.linear import product_dtype
 from zhen.train.batch import Batch
 from zhen.train.kernel import same_bits
 from zhen.train.loop import CrossEntropy, accumulate, clip_gradient
@@ -65,7 +66,9 @@ def updates(ranks: Ranks, invariant: bool) -> Callable[[], None]:
     loss = CrossEntropy(SETTINGS.tokens_per_step)
 
     def step() -> None:
-        accumulate(model, batch, micro_batch=MICRO_BATCH, dtype=torch.bfloat16, loss=loss, layout=layout)
+        accumulate(
+            model, batch, micro_batch=MICRO_BATCH, dtype=product_dtype(torch.device("cpu")), loss=loss, layout=layout
+        )
         reshard(model)
         clip_gradient(optimizer, SETTINGS.gradient_clip, layout)
         optimizer.step(SETTINGS.learning_rate)

@@ -1,13 +1,16 @@
 """Training speed beside transformers and litgpt: same shape, batch, clipping and AdamW, in turns, in one run.
 
 Each row is a process of its own, so that each has its own allocator: every peer once as its users run it and once
-compiled, with Zhen's allocator and fused AdamW. All multiply in one format over float32 weights: bfloat16 where this
-CPU has units for it, else float32; a line says which. A ratio is the median of the ratios within a round. litgpt's rows
+compiled, with Zhen's allocator and fused AdamW. Zhen and what is tuned like it multiply in one format over float32
+weights, bfloat16 where this CPU has units for it, else float32; a line says which. So does transformers as its users
+run it. A ratio is the median of the ratios within a round. litgpt's rows
 need `pip install --no-deps --target FOLDER litgpt==0.5.13 lightning lightning-utilities torchmetrics jsonargparse` and
 `--litgpt FOLDER`.
 
-litgpt's `pretrain` compiles, leaves AdamW unfused on CPUs, takes the loss in chunks of 128; where the others have
-bfloat16, it is asked of it (its default on CPUs is float32).
+litgpt's `pretrain` compiles, leaves AdamW unfused on CPUs, takes the loss in chunks of 128, and multiplies in bfloat16
+(`bf16-mixed`, its default, on CPUs without units for it too).
+
+Everything runs on the GPU where there is one: `--shape 1b` is meant for it.
 """
 
 from __future__ import annotations
@@ -42,8 +45,8 @@ from zhen.train.optimizer import Optimizer
 from zhen.train.peak import matmul_peak
 from zhen.train.settings import PretrainSettings
 
-CPU = torch.device("cpu")
-DTYPE = product_dtype(CPU)
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+DTYPE = product_dtype(DEVICE)
 ROWS = ("Zhen", "transformers, tuned", "litgpt, tuned", "transformers", "litgpt")
 Step = Callable[[], float]
 """One update; gives the loss before it."""
@@ -80,8 +83,9 @@ SHAPES = {
     "1m": shape(128, 4, 4, 384, 2_048, 128, 16, 2_400_000),
     "10m": shape(256, 8, 8, 768, 8_192, 256, 16, 200_000_000),
     "50m": shape(512, 12, 8, 1_536, 16_384, 512, 8, 1_000_000_000),
+    "1b": shape(2_048, 16, 16, 5_632, 32_000, 4_096, 1, 20_000_000_000),
 }
-"""The first as the demo, whose training is too short to be compiled."""
+"""The first as the demo, whose training is too short to be compiled; the last for a GPU, which all rows share."""
 
 
 def batch_of(given: Shape) -> Batch:
@@ -89,15 +93,21 @@ def batch_of(given: Shape) -> Batch:
     size = (given.settings.sequences_per_step, given.settings.sequence_length + 1)
     tokens = torch.randint(0, given.config.vocab_size, size, generator=torch.Generator().manual_seed(1))
     every = torch.ones_like(tokens[:, 1:], dtype=torch.bool)
-    return Batch(tokens[:, :-1], tokens[:, 1:], every, ~every)
+    return Batch(tokens[:, :-1], tokens[:, 1:], every, ~every).to(DEVICE)
+
+
+def fresh(config: ModelConfig) -> Transformer:
+    """Zhen's model with fresh weights."""
+    model = Transformer(config)
+    initialise(model, seed=1)
+    return model
 
 
 def ours(given: Shape) -> Step:
     """Zhen's own loop, as `zhen run` has it."""
     config, settings = given
-    model, batch = Transformer(config), batch_of(given)
-    initialise(model, seed=1)
-    compiled, missing = compiles(settings, model, CPU)
+    model, batch = fresh(config).to(DEVICE), batch_of(given)
+    compiled, missing = compiles(settings, model, DEVICE)
     if missing:
         say(f"Zhen is not compiled: {missing}")
     prepare_layers(model, compiled=compiled, recompute=settings.recompute)
@@ -113,15 +123,23 @@ def ours(given: Shape) -> Step:
     return step
 
 
-def theirs(model: torch.nn.Module, given: Shape, loss: Callable[[Any, Tensor], Tensor], fused: bool) -> Step:
+def theirs(
+    model: torch.nn.Module,
+    given: Shape,
+    loss: Callable[[Any, Tensor], Tensor],
+    *,
+    fused: bool,
+    dtype: torch.dtype = DTYPE,
+) -> Step:
     """A peer's model in its users' loop: autocast, clipping, AdamW."""
+    model.to(DEVICE)
     rate = given.settings.learning_rate
     betas, decay = given.settings.betas, given.settings.weight_decay
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=betas, weight_decay=decay, fused=fused)
     batch = batch_of(given)
 
     def step() -> float:
-        with torch.autocast("cpu", dtype=DTYPE, enabled=DTYPE is not torch.float32):
+        with torch.autocast(DEVICE.type, dtype=dtype, enabled=dtype is not torch.float32):
             made = loss(model, batch.tokens)
         mean = loss_of(made, batch.targets) if made.ndim else made
         torch.autograd.backward(mean)
@@ -143,9 +161,7 @@ def of_transformers(given: Shape, tuned: bool) -> Step:
     import transformers
 
     model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**to_config_json(given.config, "float32")))
-    fresh = Transformer(given.config)
-    initialise(fresh, seed=1)
-    model.load_state_dict(fresh.state_dict())
+    model.load_state_dict(fresh(given.config).state_dict())
     run = torch.compile(model) if tuned else model
     return theirs(model, given, lambda _, tokens: run(tokens, use_cache=False).logits, fused=True)
 
@@ -181,7 +197,7 @@ def of_litgpt(given: Shape, tuned: bool) -> Step:
         logits = run(tokens)
         return logits if tuned else chunked_cross_entropy(logits, targets)
 
-    return theirs(model, given, loss, fused=tuned)
+    return theirs(model, given, loss, fused=tuned or DEVICE.type == "cuda", dtype=DTYPE if tuned else torch.bfloat16)
 
 
 def make(row: str, given: Shape) -> Step:
@@ -197,7 +213,7 @@ def work(row: str, name: str, steps: int) -> None:
     step = make(row, given)
     for line in sys.stdin:
         if line == "peak\n":
-            print(json.dumps(matmul_peak(CPU, 2.0)), flush=True)
+            print(json.dumps(matmul_peak(DEVICE, 2.0)), flush=True)
             continue
         begun = time.perf_counter()
         losses = [step() for _ in range(1 if line == "first\n" else steps)]
@@ -241,6 +257,11 @@ class Worker:
         self._process.wait()
 
 
+def where() -> str:
+    """What it runs on."""
+    return torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"{threads(os.environ)} threads"
+
+
 def compare(name: str, rounds: int, steps: int, litgpt: Path | None) -> None:
     """Print the table of one shape."""
     given = SHAPES[name]
@@ -273,7 +294,7 @@ def compare(name: str, rounds: int, steps: int, litgpt: Path | None) -> None:
     title = (
         f"{parameters(given.config) / 1e6:.1f} M parameters, "
         f"{given.settings.sequences_per_step} × {length} tokens a step, "
-        f"{threads(os.environ)} threads, {rounds} rounds of {steps} steps, peak {peak / 1e12:.2f} TFLOP/s"
+        f"{where()}, {rounds} rounds of {steps} steps, peak {peak / 1e12:.2f} TFLOP/s"
     )
     out.print(table(("", "tokens/s", "range", "MFU causal / full", "Zhen is"), shown, title=title))
     if not litgpt:
@@ -281,7 +302,7 @@ def compare(name: str, rounds: int, steps: int, litgpt: Path | None) -> None:
 
 
 def main(
-    shape: Annotated[list[str], typer.Option(help="1m, 10m, 50m")] = ["10m"],  # noqa: B006
+    shape: Annotated[list[str], typer.Option(help="1m, 10m, 50m, 1b")] = ["10m"],  # noqa: B006
     rounds: int = 3,
     steps: int = 3,
     litgpt: Annotated[Path | None, typer.Option(help="folder where litgpt was installed")] = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -28,6 +29,7 @@ from zhen.checkpoint.load import open_llama
 from zhen.errors import ZhenError
 from zhen.model.config import PRESETS
 from zhen.train import health, loop, training
+from zhen.train.float8 import into_float8
 from zhen.train.health import Watchdog
 from zhen.train.ranks import Ranks
 from zhen.train.settings import Health, Parallel
@@ -89,6 +91,7 @@ def worker(inputs: Path, folder: Path, rank: int, size: int, changes: dict[str, 
     if changes.pop("spiked", False):
         changes |= spiked_run.CHANGES
         health.SPIKE_LEAST, training.packed_batch = 12, spiked_run.Spiked()
+    training.into_float8 = functools.partial(into_float8, emulate=True)
     socket.gethostname = lambda: f"host-{rank}"
     ranks = Ranks(rank, size)
     own = folder if rank == 0 else Path(tempfile.mkdtemp())

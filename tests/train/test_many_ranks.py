@@ -29,6 +29,7 @@ MUON = PLAIN | {
     "model": {"num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": False},
 }
 NARROW = PLAIN | {"dtype": "bfloat16"}
+FLOAT8 = PLAIN | {"dtype": None, "units": -1, "float8": "rowwise_with_gw_hp"}  # of which float32 is no part
 CONTEXT: dict[str, Any] = {"parallel": {"context": 2}}
 PATIENT: dict[str, Any] = {"parallel": {"context": 2, "timeout": 20.0}}
 TENSOR: dict[str, Any] = {"parallel": {"tensor": 2}}
@@ -57,6 +58,8 @@ RUNS: list[tuple[str, int, dict[str, Any]]] = [
     ("muon-pair", 4, MUON | PAIR | {"stop": 2}),
     ("narrow", 1, NARROW | {"stop": 2}),
     ("narrow-pair", 4, NARROW | PAIR | {"stop": 2}),
+    ("float8", 1, FLOAT8 | {"stop": 2}),
+    ("float8-pair", 4, FLOAT8 | {"parallel": {"data": 2, "context": 2}, "stop": 2}),
     ("invariant", 1, INVARIANT),
     ("invariant-chain", 4, INVARIANT | {"stop": 1}),
     ("invariant-chain", 1, INVARIANT | {"stop": 1}),
@@ -116,6 +119,8 @@ def test_runs_end_as_they_should(made: Made) -> None:
         "muon-pair": [[STOPPED] * 4],
         "narrow": [[STOPPED]],
         "narrow-pair": [[STOPPED] * 4],
+        "float8": [[STOPPED]],
+        "float8-pair": [[STOPPED] * 4],
         "invariant": [[0]],
         "invariant-chain": [[STOPPED] * 4, [STOPPED], [0, 0]],
         "killed": [[2, KILLED], [0, 0]],
@@ -143,6 +148,7 @@ def test_losses_and_weights_are_those_of_one_process_to_rounding(made: Made, nam
         ("context-tensor", "one", 1e-5),
         ("muon-pair", "muon", 1e-5),
         ("narrow-pair", "narrow", 1e-3),
+        ("float8-pair", "float8", 1e-4),
     ],
 )
 def test_losses_and_samples_of_more_layouts_are_those_of_one_process(
@@ -153,6 +159,12 @@ def test_losses_and_samples_of_more_layouts_are_those_of_one_process(
     assert ours == pytest.approx(one[:2], rel=tolerance)
     samples = [(made.folder / run / "samples.jsonl").read_text("utf-8").splitlines() for run in (name, alone)]
     assert samples[0][:4] == samples[1][:4]  # those of step 0
+
+
+def test_a_run_in_float8_is_another_one(made: Made) -> None:
+    ours, one = losses(made.folder / "float8"), losses(made.folder / "one")
+    assert ours != pytest.approx(one[:2], rel=1e-5)
+    assert ours == pytest.approx(one[:2], rel=1e-2)
 
 
 @pytest.mark.parametrize("name", ["two", "tensor", "started"])

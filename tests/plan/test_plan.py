@@ -49,6 +49,7 @@ def test_json_is_one_object_with_all_of_the_plan(capsys: pytest.CaptureFixture[s
         Layout(shards=16, tensor=8, micro_batch=2),
         Layout(shards=4, context=2),
         Layout(shards=8, recompute="selective", loss_chunk=2048),
+        Layout(shards=4, context=2, precision="float8"),
     ],
 )
 def test_a_recipe_takes_what_a_layout_is_asked_for_with(layout: Layout) -> None:
@@ -58,6 +59,13 @@ def test_a_recipe_takes_what_a_layout_is_asked_for_with(layout: Layout) -> None:
     assert (mesh.data, mesh.tensor, mesh.context) == (layout.shards, layout.tensor, layout.context)
     assert pretrain.micro_batch == layout.micro_batch
     assert (pretrain.recompute, pretrain.loss_chunk) == (layout.recompute, layout.loss_chunk)
+    assert (pretrain.float8 is not None) == (layout.precision == "float8")
+    assert not list(pretrain.problems())
+
+
+def test_layouts_that_training_can_not_make_are_asked_for_by_nothing() -> None:
+    for layout in (Layout(shards=2, tensor=2, precision="float8"), Layout(replicas=2, shards=2)):
+        assert layout.asked_for("pretrain") == []
 
 
 def test_a_price_changes_the_cost_alone(capsys: pytest.CaptureFixture[str]) -> None:

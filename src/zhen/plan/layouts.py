@@ -69,10 +69,10 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     def asked_for(self, stage: str) -> list[str]:
         """What `zhen run --set` takes for a recipe's `stage` to train so on several devices.
 
-        Nothing where training can't: copies beside each other, or tensor with recomputation or a loss in pieces.
+        Nothing where training can't: copies beside each other, or tensor with recomputation, a loss in pieces, float8.
         """
-        lean = self.recompute != "none" or self.loss_chunk is not None
-        if self.replicas > 1 or self.devices == 1 or (self.tensor > 1 and lean):
+        alone = self.recompute != "none" or self.loss_chunk is not None or self.precision == "float8"
+        if self.replicas > 1 or self.devices == 1 or (self.tensor > 1 and alone):
             return []
         sizes = {"data": self.shards, "context": self.context, "tensor": self.tensor}
         mesh = ", ".join(f"{name} = {size}" for name, size in sizes.items())
@@ -81,6 +81,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
             found.append(f"{stage}.recompute={self.recompute}")
         if self.loss_chunk is not None:
             found.append(f"{stage}.loss_chunk={self.loss_chunk}")
+        if self.precision == "float8":
+            found.append(f"{stage}.float8=tensorwise")  # what the devices' float8 figures were measured with
         return found
 
     @property

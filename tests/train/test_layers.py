@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zhen.errors import Interrupted, ZhenError
-from zhen.model.causal import SMALLEST_BLOCK, causal_attention
+from zhen.model.causal import MOST_BLOCKS, SMALLEST_BLOCK, causal_attention
 from zhen.model.config import PRESETS, ModelConfig
 from zhen.model.transformer import Transformer, initialise
 from zhen.train import layers
@@ -57,18 +57,46 @@ def learnt(model: Transformer, loss: CrossEntropy, dtype: torch.dtype, length: i
     return [value, *(parameter.grad for parameter in model.parameters())]
 
 
-@pytest.mark.parametrize("groups", [1, 2, 4])
-@pytest.mark.parametrize("length", [1, 7, SMALLEST_BLOCK, 2 * SMALLEST_BLOCK + 5])
-def test_the_own_backward_of_attention_is_pytorchs(groups: int, length: int) -> None:
+def attention_inputs(length: int, groups: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """q, k and v of 4 heads of 16, so many to a key head, and a gradient for what comes out."""
     generator = torch.Generator().manual_seed(length)
-    shapes = ((2, 4, length, 16), (2, 4 // groups, length, 16), (2, 4 // groups, length, 16))
-    given = [torch.randn(shape, generator=generator, dtype=torch.float32, requires_grad=True) for shape in shapes]
-    into = torch.randn(shapes[0], generator=generator)
+    heads = (4, 4 // groups, 4 // groups, 4)
+    q, k, v, into = (torch.randn((2, each, length, 16), generator=generator).to(dtype) for each in heads)
+    return [*(given.requires_grad_() for given in (q, k, v)), into]
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("length", [1, 7, SMALLEST_BLOCK, 2 * SMALLEST_BLOCK + 5, SMALLEST_BLOCK * MOST_BLOCKS + 3])
+def test_the_own_attention_is_pytorchs_forward_and_backward(groups: int, length: int) -> None:
+    *given, into = attention_inputs(length, groups)
     plain = F.scaled_dot_product_attention(*given, is_causal=True, enable_gqa=True)
     ours = causal_attention(*given)
     torch.testing.assert_close(ours, plain)
     for one, other in zip(torch.autograd.grad(ours, given, into), torch.autograd.grad(plain, given, into), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_in_bfloat16_the_own_attention_is_about_as_near_to_the_exact_one_as_pytorchs() -> None:
+    *given, into = attention_inputs(2 * SMALLEST_BLOCK + 5, 2, torch.bfloat16)
+    exact = [tensor.detach().float().requires_grad_() for tensor in given]
+    true = F.scaled_dot_product_attention(*exact, is_causal=True, enable_gqa=True)
+    plain = F.scaled_dot_product_attention(*given, is_causal=True, enable_gqa=True)
+    ours = causal_attention(*given)
+    assert ours.dtype == torch.bfloat16
+    expected = [true, *torch.autograd.grad(true, exact, into.float())]
+    theirs, found = ([made, *torch.autograd.grad(made, given, into)] for made in (plain, ours))
+    for due, other, one in zip(expected, theirs, found, strict=True):
+        assert (one - due).norm() <= 2 * (other - due).norm()
+
+
+def test_scores_of_any_size_overflow_nowhere_and_nothing_looks_ahead() -> None:
+    q, k, v, _ = attention_inputs(2 * SMALLEST_BLOCK, 2)
+    with torch.no_grad():
+        assert torch.isfinite(causal_attention(1e4 * q, 1e4 * k, v)).all()
+        before, cut = causal_attention(q, k, v), SMALLEST_BLOCK + 9
+        for changed in (k, v):
+            changed[:, :, cut:] = 1e6
+        assert torch.equal(causal_attention(q, k, v)[:, :, :cut], before[:, :, :cut])
 
 
 @pytest.mark.parametrize("tied", [False, True])

@@ -15,6 +15,7 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex
 
 from zhen.model.cache import Cache
 from zhen.model.causal import causal_attention
+from zhen.model.linear import product_dtype
 from zhen.model.rope import Angles
 
 Mask = Tensor | BlockMask
@@ -25,6 +26,9 @@ SHORT = 256
 
 HAS_AMX = bool(torch.cpu.get_capabilities().get("amx_tile", False))
 """Whether this CPU has a matrix unit for bfloat16."""
+
+HAS_BFLOAT16 = product_dtype(torch.device("cpu")) == torch.bfloat16
+"""Whether this CPU multiplies bfloat16 fast."""
 
 
 def attends_in_float32(device: torch.device, count: int, trains: bool) -> bool:
@@ -49,12 +53,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Mask | None, causal: bool) -> 
 
     `causal`, without a mask: T = S, each at those before it.
     """
-    # torch.compile has it differentiated by large products, in what this CPU multiplies fast
+    # compiled, it is made of large products, in what this CPU multiplies fast
     own = causal and v.device.type == "cpu" and q.requires_grad and torch.compiler.is_compiling()
-    if attends_in_float32(v.device, q.shape[2], q.requires_grad and not (own and HAS_AMX)):
+    if (own and not HAS_BFLOAT16) or (not own and attends_in_float32(v.device, q.shape[2], q.requires_grad)):
         v = v.float()
     with _no_autocast(v.device.type):
-        if own and (HAS_AMX or v.dtype == torch.float32):
+        if own:
             return causal_attention(q.to(v.dtype), k.to(v.dtype), v)
         if isinstance(mask, BlockMask):
             return _by_blocks(q.to(v.dtype), k.to(v.dtype), v, mask)

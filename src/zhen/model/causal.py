@@ -1,19 +1,20 @@
-"""Causal attention for training on CPUs: PyTorch's fused forward, and a backward made of large matrix products.
+"""Causal attention for training on CPUs, compiled: forward and backward made of large matrix products.
 
-PyTorch's own backward for CPUs works head by head on tiles too small for a matrix unit. Here the probabilities are made
-again from the logsumexp (Dao et al. 2022, arXiv 2205.14135, section 3 and appendix B), a block of queries over all
-batches and heads at a time, so that what lies above the diagonal is left out block by block. Query heads of one key
-head are rows of one product: keys and values are never repeated.
+PyTorch's own for CPUs works head by head on tiles too small for units that multiply bfloat16. Here a block of queries
+over all batches and heads is taken at a time, so that what lies above the diagonal is left out block by block; what
+lies between the products is left to the compiler to fuse. The backward pass makes the probabilities again from the
+logsumexp (Dao et al. 2022, arXiv 2205.14135, section 3 and appendix B). In bfloat16 the scores are rounded to it, as in
+transformers' eager attention, in both passes alike. Query heads of one key head are rows of one
+product: keys and values are never repeated.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
-
-_FORWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
 
 SMALLEST_BLOCK = 128
 MOST_BLOCKS = 8
@@ -32,16 +33,42 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 class _Causal(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        groups = q.shape[1] // k.shape[1]
-        every = (k, v) if groups == 1 else (k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1))
-        out: Tensor
-        out, logsumexp = _FORWARD(q, *every, 0.0, True)
-        ctx.save_for_backward(q, k, v, out, logsumexp.contiguous())
+        out, logsumexp = _forward(q, k, v)
+        ctx.save_for_backward(q, k, v, out, logsumexp)
         return out
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return _backward(gradient, *ctx.saved_tensors)
+
+
+def _blocks(length: int) -> Iterator[slice]:
+    """The queries of each block."""
+    size = max(SMALLEST_BLOCK, -(-length // MOST_BLOCKS))
+    for first in range(0, length, size):
+        yield slice(first, min(length, first + size))
+
+
+def _forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """-> [B, H, T, D] in the dtype of v, and the scores' logsumexp, [B, H, T] float32."""
+    B, H, T, D = q.shape
+    K = k.shape[1]
+    G, scale = H // K, D**-0.5
+    q, k, v = q.view(B, K, G, T, D), k.reshape(B * K, T, D), v.reshape(B * K, T, D)
+    places = torch.arange(T, dtype=torch.float32, device=q.device)
+    found, sums = [], []
+    for rows in _blocks(T):
+        end, size = rows.stop, rows.stop - rows.start
+        q_, k_, v_ = q[:, :, :, rows].reshape(B * K, G * size, D), k[:, :end], v[:, :end]
+        scores = torch.bmm(q_, k_.transpose(1, 2)).view(B * K, G, size, end).float() * scale
+        scores = torch.where(places[:end] <= places[rows, None], scores, -torch.inf)
+        largest = scores.amax(-1, keepdim=True)
+        p = torch.exp(scores - largest)
+        total = p.sum(-1, keepdim=True)
+        out = torch.bmm(p.to(v.dtype).view(B * K, G * size, end), v_).view(B * K, G, size, D)
+        found.append((out.float() / total).to(v.dtype).view(B, H, size, D))
+        sums.append((largest + total.log()).view(B, H, size))
+    return torch.cat(found, 2), torch.cat(sums, 2)
 
 
 def _backward(
@@ -55,13 +82,10 @@ def _backward(
     correction = (gradient.float() * out.view(B, K, G, T, D).float()).sum(-1)  # row sums of P ∘ dP
     logsumexp, correction = (x.view(B * K, 1, G, T) for x in (logsumexp, correction))
     places = torch.arange(T, dtype=torch.float32, device=q.device)
-    block = max(SMALLEST_BLOCK, -(-T // MOST_BLOCKS))
     dq = []
     dk, dv = (torch.zeros(B * K, T, D, dtype=torch.float32, device=q.device) for _ in range(2))
-    for first in range(0, T, block):
-        end = min(T, first + block)
-        size = end - first
-        rows = slice(first, end)
+    for rows in _blocks(T):
+        end, size = rows.stop, rows.stop - rows.start
         q_, g_ = (x[:, :, :, rows].reshape(B * K, G * size, D) for x in (q, gradient))
         k_, v_ = k[:, :end], v[:, :end]
         # transposed, [B K, keys, heads, queries]: of the three products of the gradients two need no turning

@@ -22,17 +22,20 @@ from zhen.plan.layouts import Layout
 from zhen.plan.plan import Training, choice
 from zhen.train.batch import Batch
 from zhen.train.kernel import same_bits
-from zhen.train.loop import Update, train
+from zhen.train.layers import prepare_layers
+from zhen.train.loop import CrossEntropy, Update, train
 from zhen.train.optimizer import Optimizer
 from zhen.train.settings import PretrainSettings
 
 WARM, STEPS = 2, 6
 
-# (hidden, ffn, layers, heads, key-value heads, vocabulary), sequences at once, length, micro-batches
+# (hidden, ffn, layers, heads, key-value heads, vocabulary), sequences at once, length, micro-batches, compiled
 CASES = (
-    ((256, 704, 8, 8, 4, 4096), 4, 512, 1),
-    ((384, 1024, 8, 6, 2, 8192), 2, 512, 2),
-    ((128, 352, 4, 4, 2, 1536), 8, 256, 2),
+    ((256, 704, 8, 8, 4, 4096), 4, 512, 1, False),
+    ((384, 1024, 8, 6, 2, 8192), 2, 512, 2, False),
+    ((128, 352, 4, 4, 2, 1536), 8, 256, 2, False),
+    ((256, 704, 8, 8, 4, 4096), 4, 512, 1, True),
+    ((512, 1536, 12, 8, 4, 16384), 8, 512, 1, True),
 )
 
 
@@ -63,9 +66,9 @@ def shape(hidden: int, ffn: int, layers: int, heads: int, keys: int, vocab: int)
     )
 
 
-def planned(config: ModelConfig, settings: PretrainSettings, rows: int) -> float:
+def planned(config: ModelConfig, settings: PretrainSettings, rows: int, compiled: bool) -> float:
     """Seconds of a step, by the plan."""
-    layout = Layout(micro_batch=rows, compiled=False, precision=here())
+    layout = Layout(micro_batch=rows, compiled=compiled, precision=here())
     training = Training(
         tokens=settings.tokens,
         steps=settings.steps,
@@ -77,10 +80,11 @@ def planned(config: ModelConfig, settings: PretrainSettings, rows: int) -> float
     return choice(config, training, device, layout).seconds
 
 
-def measured(config: ModelConfig, settings: PretrainSettings, rows: int) -> float:
+def measured(config: ModelConfig, settings: PretrainSettings, rows: int, compiled: bool) -> float:
     """Median seconds of a step of our loop."""
     model, watch, draw = Transformer(config), Watch(), torch.Generator().manual_seed(1)
     initialise(model, 1)
+    prepare_layers(model, compiled=compiled, recompute="none")
     wide = settings.sequence_length + 1
 
     def batch(step: int) -> Batch:
@@ -98,6 +102,7 @@ def measured(config: ModelConfig, settings: PretrainSettings, rows: int) -> floa
         micro_batch=rows,
         gradient_clip=1.0,
         dtype=product_dtype(torch.device("cpu")),
+        loss=CrossEntropy(compiled=compiled),
     )
     return statistics.median(watch.seconds[WARM:])
 
@@ -105,17 +110,18 @@ def measured(config: ModelConfig, settings: PretrainSettings, rows: int) -> floa
 def main() -> None:
     """Print the table."""
     lines = []
-    for numbers, rows, length, parts in CASES:
+    for numbers, rows, length, parts, compiled in CASES:
         config, tokens = shape(*numbers), rows * length * parts
         settings = PretrainSettings(
             tokens=1000 * tokens, tokens_per_step=tokens, sequence_length=length, learning_rate=1e-3, micro_batch=rows
         )
         with same_bits():
-            before, taken, after = (run(config, settings, rows) for run in (planned, measured, planned))
+            before, taken, after = (run(config, settings, rows, compiled) for run in (planned, measured, planned))
         errors = ", ".join(f"{100 * (one / taken - 1):+.0f} %" for one in (before, after))
         count = f"{parameters(config) / 1e6:.1f} M"
-        lines.append((count, f"{tokens:,}", f"{taken:.3f} s", f"{before:.3f} s, {after:.3f} s", errors))
-    out.print(table(("parameters", "tokens a step", "measured", "planned before, after", "errors"), lines))
+        how = "compiled" if compiled else "eager"
+        lines.append((count, how, f"{tokens:,}", f"{taken:.3f} s", f"{before:.3f} s, {after:.3f} s", errors))
+    out.print(table(("parameters", "layers", "tokens a step", "measured", "planned before, after", "errors"), lines))
 
 
 if __name__ == "__main__":

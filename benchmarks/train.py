@@ -107,7 +107,7 @@ def ours(given: Shape) -> Step:
     """Zhen's own loop, as `zhen run` has it."""
     config, settings = given
     model, batch = fresh(config).to(DEVICE), batch_of(given)
-    compiled, missing = compiles(settings, model, DEVICE)
+    compiled, missing = compiles(settings, config, DEVICE)
     if missing:
         say(f"Zhen is not compiled: {missing}")
     prepare_layers(model, compiled=compiled, recompute=settings.recompute)

@@ -27,6 +27,8 @@ from zhen.plan.devices import DEVICES
 from zhen.plan.layouts import Layout, layouts
 from zhen.plan.memory import memory, usable
 from zhen.train.batch import Batch
+from zhen.train.kernel import precision as products_in
+from zhen.train.layers import prepare_layers
 from zhen.train.loop import accumulate, clip_gradient, summed_loss
 from zhen.train.optimizer import Optimizer
 from zhen.train.settings import PretrainSettings
@@ -176,6 +178,32 @@ def test_memory_is_what_is_alive_where_activations_are_computed_again(
     due = peak(config, rows, 300, parts, recomputing(config, recompute))
     layout = Layout(micro_batch=rows, compiled=False, recompute=recompute)
     assert expected(config, layout, 300, parts) == pytest.approx(due, rel=0.05)
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch's compiler warns of its own doings
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_a_compiled_layer_keeps_what_is_planned(precision: Any) -> None:
+    config, rows, length = shape(128, 352, 6, 4, 2, 90), 4, 300
+    model, kept = fresh(config), {}
+    prepare_layers(model, compiled=True, recompute="none")
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with products_in(torch.device("cpu"), getattr(torch, precision), length):
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            logits = model(batch_of(rows, length).tokens)
+    assert logits.shape == (rows, length, 90)
+    planned = size.kept_bytes_on_cpu(config, length, False, precision, compiled=True)
+    outside = (4 if precision == "bfloat16" else 8) * config.hidden_size  # the last norm's
+    matrices = config.num_hidden_layers * size.layer_parameters(config) + config.vocab_size * config.hidden_size
+    casts = 2 * matrices if precision == "bfloat16" else 0
+    whole = rows * length * (config.num_hidden_layers * planned + outside) + casts
+    assert whole == pytest.approx(sum(kept.values()), rel=0.05)
 
 
 def test_memory_is_what_torchs_tracker_sees() -> None:

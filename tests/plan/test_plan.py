@@ -207,3 +207,16 @@ def test_this_machine_is_measured_and_planned_as_the_recipe_trains(
     assert plan["looked_at"] == 1
     assert set(plan["chosen"]["step"]["parts"]) == {"products", "attention", "between them", "optimizer"}
     assert plan["chosen"]["layout"]["compiled"] is False
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch's compiler warns of its own doings
+def test_this_machine_is_planned_compiled_where_the_training_will_be(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZHEN_LAUNCHED", "1")
+    monkeypatch.setattr("zhen.plan.here.SECONDS", 0.01)
+    how = ["pretrain.compile=true", 'pretrain.recompute="selective"', "pretrain.loss_chunk=64"]
+    command = ["plan", str(RECIPES / "micro.toml"), "--device", "here", "--json"]
+    assert run(command + [word for given in how for word in ("--set", given)]) == 0
+    layout = json.loads(capsys.readouterr().out)["chosen"]["layout"]
+    assert (layout["compiled"], layout["recompute"], layout["loss_chunk"]) == (True, "selective", 64)

@@ -177,16 +177,16 @@ def test_a_compiled_training_goes_on_after_a_stop_as_if_there_had_been_none(
 
 
 def test_what_is_compiled_by_default_depends_on_the_work_and_not_on_luck(monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu, model = torch.device("cpu"), fresh(small())
+    cpu, config = torch.device("cpu"), small()
     long = msgspec.structs.replace(SETTINGS, tokens=10**15)
-    assert compiles(SETTINGS, model, cpu) == (False, None)
-    assert compiles(long, model, cpu) == (True, None)
-    assert compiles(msgspec.structs.replace(long, compile=False), model, cpu) == (False, None)
-    assert compiles(msgspec.structs.replace(long, invariant=True), model, cpu) == (False, None)
+    assert compiles(SETTINGS, config, cpu) == (False, None)
+    assert compiles(long, config, cpu) == (True, None)
+    assert compiles(msgspec.structs.replace(long, compile=False), config, cpu) == (False, None)
+    assert compiles(msgspec.structs.replace(long, invariant=True), config, cpu) == (False, None)
     monkeypatch.setattr(layers.shutil, "which", lambda name: None)
-    assert compiles(long, model, cpu) == (False, "no C++ compiler")
+    assert compiles(long, config, cpu) == (False, "no C++ compiler")
     with pytest.raises(ZhenError, match=r"no C\+\+ compiler; expected what torch.compile needs"):
-        compiles(msgspec.structs.replace(SETTINGS, compile=True), model, cpu)
+        compiles(msgspec.structs.replace(SETTINGS, compile=True), config, cpu)
 
 
 def test_settings_that_cannot_be_are_refused() -> None:

@@ -133,11 +133,19 @@ def _device(wanted: PlanSettings, config: ModelConfig, trained: ShardTraining) -
         from zhen.cli.launch import relaunch
 
         relaunch()
-        from zhen.plan.here import here, this_machine
+        from zhen.plan.here import here, here_device, this_machine
         from zhen.plan.layouts import Layout
+        from zhen.train.layers import compiles
 
         rows = trained.micro_batch or trained.sequences_per_step
-        only = Layout(micro_batch=rows, compiled=False, precision=trained.dtype or here())
+        compiled, _ = compiles(trained, config, here_device())
+        only = Layout(
+            micro_batch=rows,
+            recompute=trained.recompute,
+            loss_chunk=trained.loss_chunk,
+            compiled=compiled,
+            precision=trained.dtype or here(),
+        )
         chip = this_machine(config, only, trained.sequence_length)
     else:
         from zhen.plan.devices import device

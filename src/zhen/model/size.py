@@ -93,22 +93,34 @@ def kept_bytes(config: ModelConfig, recompute: str = "none", *, compiled: bool =
 
 
 def kept_bytes_on_cpu(
-    config: ModelConfig, sequence_length: int, float32_attention: bool, dtype: str = "bfloat16"
+    config: ModelConfig,
+    sequence_length: int,
+    float32_attention: bool,
+    dtype: str = "bfloat16",
+    *,
+    compiled: bool = False,
 ) -> int:
-    """The same, eager, where PyTorch runs on a CPU: norms keep their normalised input too; attention that runs in
+    """The same where PyTorch runs on a CPU. Eager, norms keep their normalised input too; attention that runs in
     float32 (up to 256 tokens on CPUs without AMX) keeps twice as much and its output once more, and up to 128 tokens
     the probabilities. With products in float32 (`dtype`) norms' outputs, q, k, v, attention's output and the
     feed-forward part take twice as much.
+
+    Compiled: the layer's input in float32; in the format of the products attention's output as it goes into the sum,
+    both norms' outputs, q, k, v, what attention gives in two layouts, gate, up and silu(gate) · up.
     """
-    queries, keys = (n * config.head_dim for n in (config.num_attention_heads, config.num_key_value_heads))
-    kept = kept_bytes(config) + 8 * config.hidden_size
+    hidden, ffn, heads = config.hidden_size, config.intermediate_size, config.num_attention_heads
+    queries, keys = (n * config.head_dim for n in (heads, config.num_key_value_heads))
+    if compiled:
+        width = 4 if dtype == "float32" else 2
+        return 4 * hidden + width * (3 * hidden + 3 * queries + 2 * keys + 3 * ffn) + 4 * heads + 8
+    kept = kept_bytes(config) + 8 * hidden
     if dtype == "float32":
-        kept += 4 * config.hidden_size + 4 * queries + 4 * keys + 8 * config.intermediate_size
+        kept += 4 * hidden + 4 * queries + 4 * keys + 8 * ffn
     elif float32_attention:
         kept += 6 * queries + 4 * keys
     if sequence_length <= 128:
         width = 4 if float32_attention or dtype == "float32" else 2
-        kept += config.num_attention_heads * (width * sequence_length - 4)
+        kept += heads * (width * sequence_length - 4)
     return kept
 
 

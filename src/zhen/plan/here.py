@@ -6,6 +6,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,32 +28,34 @@ SECONDS = 0.7
 """Time for each kind of work, and twice it for the peak."""
 
 
-def _device() -> torch.device:
+def here_device() -> torch.device:
+    """What this process would train on."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def here() -> Precision:
     """What products run in here where a recipe leaves it out."""
-    return "bfloat16" if product_dtype(_device()) == torch.bfloat16 else "float32"
+    return "bfloat16" if product_dtype(here_device()) == torch.bfloat16 else "float32"
 
 
 def this_machine(config: ModelConfig, layout: Layout, sequence_length: int) -> Device:
     """The device that this process would train on, one of it.
 
     The peak is the fastest product of any shape; what products, attention and what lies between them reach is measured
-    on those of a layer and the head, forward and backward, as training runs them in the layout's precision.
+    on those of a layer and the head, forward and backward, as training runs them in the layout's precision, compiled
+    where it is.
     """
-    device, dtype = _device(), getattr(torch, layout.precision)
+    device, dtype = here_device(), getattr(torch, layout.precision)
     rows, tokens = layout.micro_batch, layout.micro_batch * sequence_length
     peak = matmul_peak(device, 2 * SECONDS)
     heads = config.num_attention_heads * config.head_dim
     with precision(device, dtype, sequence_length):
-        between = _seconds(_between(config, rows, sequence_length, device, dtype))
-        attention = _seconds(_attention(config, rows, sequence_length, device, dtype))
+        between = _seconds(_between(config, rows, sequence_length, device, dtype, layout.compiled))
+        attention = _seconds(_attention(config, rows, sequence_length, device, dtype, layout.compiled))
         shapes = size.products(config)
         layer = sum(_seconds(_product(tokens, shape, device, dtype)) * shapes.count(shape) for shape in set(shapes))
         head = _seconds(_product(tokens, (config.hidden_size, config.vocab_size), device, dtype))
-    moves = traffic(config, compiled=False, on_cpu=layout.precision if device.type == "cpu" else None)
+    moves = traffic(config, layout.compiled, on_cpu=layout.precision if device.type == "cpu" else None)
     bandwidth = tokens * moves / between
     all_shapes = [*(config.num_hidden_layers * shapes), (config.hidden_size, config.vocab_size)]
     operations = sum(6 * tokens * inputs * outputs for inputs, outputs in all_shapes)
@@ -64,7 +67,9 @@ def this_machine(config: ModelConfig, layout: Layout, sequence_length: int) -> D
     # what moving the operands would take is counted beside the operations, never as more than half of all
     alone = max(products / 2, products - moved / bandwidth)
     in_float32 = attends_in_float32(device, sequence_length, True)
-    kept = size.kept_bytes_on_cpu(config, sequence_length, in_float32, layout.precision)
+    kept = size.kept_bytes_on_cpu(
+        config, sequence_length, in_float32, layout.precision, compiled=layout.compiled
+    )
     return Device(
         name="here",
         generation=device.type,
@@ -115,23 +120,24 @@ def _product(tokens: int, shape: tuple[int, int], device: torch.device, dtype: t
 
 
 def _attention(
-    config: ModelConfig, rows: int, length: int, device: torch.device, dtype: torch.dtype
+    config: ModelConfig, rows: int, length: int, device: torch.device, dtype: torch.dtype, compiled: bool
 ) -> Callable[[], object]:
     heads, keys, wide = config.num_attention_heads, config.num_key_value_heads, config.head_dim
     with torch.device(device):
         q = torch.randn(rows, heads, length, wide, dtype=dtype, requires_grad=True)
         k, v = (torch.randn(rows, keys, length, wide, dtype=dtype, requires_grad=True) for _ in range(2))
         gradient = torch.randn(rows, heads, length, wide)
+    attention = _as_trained(attend, compiled)
 
     def work() -> None:
-        out = attend(q, k, v, None, causal=True)
+        out = attention(q, k, v, None, causal=True)
         torch.autograd.backward(out, gradient.to(out.dtype))
 
     return work
 
 
 def _between(
-    config: ModelConfig, rows: int, length: int, device: torch.device, dtype: torch.dtype
+    config: ModelConfig, rows: int, length: int, device: torch.device, dtype: torch.dtype, compiled: bool
 ) -> Callable[[], object]:
     """A layer's norms, rotation, silu · up and sums, without products and attention."""
     hidden, ffn = config.hidden_size, config.intermediate_size
@@ -146,16 +152,25 @@ def _between(
         turned = torch.randn(rows, length, heads, config.head_dim, dtype=dtype, requires_grad=True)
         gate, up = (torch.randn(rows, length, ffn, dtype=dtype, requires_grad=True) for _ in range(2))
 
-    def work() -> None:
+    def forward() -> list[Tensor]:
         x = stream
         normed: list[Tensor] = []
         for norm, output in zip(norms, outputs, strict=True):
             normed.append(norm(x))
             x = x + output
-        made = [*normed, rotate(turned, *angles).to(dtype), F.silu(gate) * up, x]
+        return [*normed, rotate(turned, *angles).to(dtype), F.silu(gate) * up, x]
+
+    run = _as_trained(forward, compiled)
+
+    def work() -> None:
+        made = run()
         torch.autograd.backward(made, [torch.ones_like(each) for each in made])
 
     return work
+
+
+def _as_trained(function: Callable[..., Any], compiled: bool) -> Callable[..., Any]:
+    return torch.compile(function, dynamic=False) if compiled else function
 
 
 def _memory(device: torch.device) -> float:

@@ -25,7 +25,8 @@ OPTIMIZER_BYTES = 40
 
 LOGIT_BYTES = {"bfloat16": 38, "float32": 28}
 """Traffic of a logit in the loss, forward and backward, each operation by itself, by what products run in: cast to
-float32 6, log-softmax 8, gradient of the choice 4 + 4, of log-softmax 12, cast back 4; in float32 no casts."""
+float32 6, log-softmax 8, gradient of the choice 4 + 4, of log-softmax 12, cast back 4; in float32 no casts. Compiled
+here, it is read twice and its gradient written; the published speeds that GPUs are fitted on are not of that."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -115,7 +116,8 @@ def _compute(
     between = tokens * traffic(config, layout.compiled, on_cpu) / cut / device.bandwidth
     between *= 1 if layout.recompute == "none" else 4 / 3
     head = 3 * _product(device, layout, tokens, config.hidden_size, config.vocab_size, device.format)
-    logits = tokens * config.vocab_size * LOGIT_BYTES[device.format] / cut / device.bandwidth
+    moved = 3 * WIDTH[device.format] if on_cpu and layout.compiled else LOGIT_BYTES[device.format]
+    logits = tokens * config.vocab_size * moved / cut / device.bandwidth
     return {
         "products": layers * (3 * sum(each) + again) + head,
         "attention": layers * attention * passes,

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts, noop_context_fn
 
 from zhen.errors import ZhenError
+from zhen.model.config import ModelConfig
 from zhen.model.size import flops_per_token
 from zhen.model.transformer import Layer, Transformer
 from zhen.train.kernel import attention_kernel
@@ -33,14 +34,14 @@ _ATTENTION = {
 }
 
 
-def compiles(settings: ShardTraining, model: Transformer, device: torch.device) -> tuple[bool, str | None]:
+def compiles(settings: ShardTraining, config: ModelConfig, device: torch.device) -> tuple[bool, str | None]:
     """Whether the layers are compiled; and what is missing to do so, where it would pay and was not forbidden.
 
     Raises ZhenError where it was asked for and can't be done.
     """
     wanted = settings.compile
     if wanted is None:
-        flops = flops_per_token(model.config, settings.sequence_length) * settings.steps * settings.tokens_per_step
+        flops = flops_per_token(config, settings.sequence_length) * settings.steps * settings.tokens_per_step
         wanted = (
             flops >= COMPILED_FROM
             and settings.parallel.tensor == settings.parallel.context == 1

@@ -190,7 +190,7 @@ def _multiply(settings: ShardTraining, model: Transformer) -> None:
 
 def _prepare(context: Context, settings: ShardTraining, model: Transformer) -> bool:
     """Set up how the layers run; says so where they can't be compiled. Returns whether they are."""
-    compiled, missing = compiles(settings, model, model.device)
+    compiled, missing = compiles(settings, model.config, model.device)
     prepare_layers(model, compiled=compiled, recompute=settings.recompute)
     if missing:
         context.event("not-compiled", missing=missing)

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SMALLEST_BLOCK = 128
-MOST_BLOCKS = 8
-"""Queries in a block: products of fewer are slower; with more blocks a compiled layer grows too long."""
+SMALLEST_BLOCK = 64
+MOST_BLOCKS = 4
+"""Queries in a block: products of fewer are slower; with more blocks a compiled layer grows long and gains nothing."""
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ def _backward(
     logsumexp, correction = (x.view(B * K, 1, G, T) for x in (logsumexp, correction))
     places = torch.arange(T, dtype=torch.float32, device=q.device)
     dq = []
-    dk, dv = (torch.zeros(B * K, T, D, dtype=torch.float32, device=q.device) for _ in range(2))
+    dk, dv = [], []
     for rows in _blocks(T):
         end, size = rows.stop, rows.stop - rows.start
         q_, g_ = (x[:, :, :, rows].reshape(B * K, G * size, D) for x in (q, gradient))
@@ -94,6 +94,17 @@ def _backward(
         p = torch.where(seen, torch.exp(scores.float() * scale - logsumexp[..., rows]), 0.0)
         ds = (p * (given.float() - correction[..., rows]) * scale).to(q.dtype).view(B * K, end, G * size)
         dq.append(torch.bmm(ds.transpose(1, 2), k_).view(B, H, size, D))
-        dk[:, :end] += torch.bmm(ds, q_)
-        dv[:, :end] += torch.bmm(p.to(q.dtype).view(B * K, end, G * size), g_)
-    return torch.cat(dq, 2), dk.to(k.dtype).view(B, K, T, D), dv.to(v.dtype).view(B, K, T, D)
+        dk.append(torch.bmm(ds, q_))
+        dv.append(torch.bmm(p.to(q.dtype).view(B * K, end, G * size), g_))
+    return torch.cat(dq, 2), _added(dk, T).view(B, K, T, D), _added(dv, T).view(B, K, T, D)
+
+
+def _added(parts: list[Tensor], length: int) -> Tensor:
+    """The sum of what each block of queries gives to the keys it sees, [B K, keys, D] each -> [B K, length, D]."""
+    found = []
+    for at, rows in enumerate(_blocks(length)):
+        total = parts[at][:, rows].float()
+        for part in parts[at + 1 :]:
+            total = total + part[:, rows]
+        found.append(total.to(parts[at].dtype))
+    return torch.cat(found, 1)

@@ -63,9 +63,9 @@ def _forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         scores = torch.bmm(q_, k_.transpose(1, 2)).view(B * K, G, size, end).float() * scale
         scores = torch.where(places[:end] <= places[rows, None], scores, -torch.inf)
         largest = scores.amax(-1, keepdim=True)
-        p = torch.exp(scores - largest)
-        total = p.sum(-1, keepdim=True)
-        out = torch.bmm(p.to(v.dtype).view(B * K, G * size, end), v_).view(B * K, G, size, D)
+        p = torch.exp(scores - largest).to(v.dtype)
+        total = p.float().sum(-1, keepdim=True)  # of what is multiplied; no wider copy has to be kept for it
+        out = torch.bmm(p.view(B * K, G * size, end), v_).view(B * K, G, size, D)
         found.append((out.float() / total).to(v.dtype).view(B, H, size, D))
         sums.append((largest + total.log()).view(B, H, size))
     return torch.cat(found, 2), torch.cat(sums, 2)

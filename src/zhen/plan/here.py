@@ -67,9 +67,7 @@ def this_machine(config: ModelConfig, layout: Layout, sequence_length: int) -> D
     # what moving the operands would take is counted beside the operations, never as more than half of all
     alone = max(products / 2, products - moved / bandwidth)
     in_float32 = attends_in_float32(device, sequence_length, True)
-    kept = size.kept_bytes_on_cpu(
-        config, sequence_length, in_float32, layout.precision, compiled=layout.compiled
-    )
+    kept = size.kept_bytes_on_cpu(config, sequence_length, in_float32, layout.precision, compiled=layout.compiled)
     return Device(
         name="here",
         generation=device.type,

@@ -19,7 +19,7 @@ to 17 % above what is alive (`docs/results/plan.md`)."""
 
 LOGIT = 12
 """Bytes of a logit at the loss's backward: its log-softmax, the gradient of the choice and its own, in float32 each.
-Compiled, it and its gradient alone, in what products run in."""
+Compiled on a CPU, it and its gradient alone, in what products run in; on a GPU that was never seen."""
 
 
 class Memory(msgspec.Struct, frozen=True):
@@ -67,7 +67,7 @@ def memory(
     stream = config.num_hidden_layers * tokens * kept
     wide = layout.precision == "float32"
     last = tokens * (config.hidden_size * ((6 if kept_on_cpu is None else 10) + 2 * wide) + 4)
-    logit = 4 * (1 + wide) if layout.compiled else LOGIT
+    logit = 4 * (1 + wide) if layout.compiled and kept_on_cpu is not None else LOGIT
     loss = (layout.loss_chunk or tokens * cut) * config.vocab_size * logit / cut
     before = 4 * own * accumulates
     if apart:

@@ -215,7 +215,7 @@ class ShardTraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     `dtype`, as does the head. None: everything in `dtype`."""
 
     compile: bool | None = None
-    """Whether torch.compile fuses the layers and the loss. None: where the training is long enough to win by it, 2e14
+    """Whether torch.compile fuses the layers and the loss. None: where the training is long enough to win by it, 5e13
     FLOPs (docs/pretrain.md)."""
 
     recompute: Recompute = "none"

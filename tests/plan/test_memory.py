@@ -194,9 +194,9 @@ def test_a_compiled_layer_keeps_what_is_planned(precision: Any) -> None:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with products_in(torch.device("cpu"), getattr(torch, precision), length):
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            logits = model(batch_of(rows, length).tokens)
+    noting = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
+    with products_in(torch.device("cpu"), getattr(torch, precision), length), noting:
+        logits = model(batch_of(rows, length).tokens)
     assert logits.shape == (rows, length, 90)
     planned = size.kept_bytes_on_cpu(config, length, False, precision, compiled=True)
     outside = (4 if precision == "bfloat16" else 8) * config.hidden_size  # the last norm's

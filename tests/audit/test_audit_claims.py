@@ -211,5 +211,23 @@ def test_the_length_claimed_is_the_longest_at_which_keys_were_found(
     assert finding.verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("section", "verdict"),
+    [
+        ({"sequence_length": 32}, "holds"),
+        ({"sequence_length": 32, "context_length": None}, "holds"),
+        ({"sequence_length": 40, "context_length": 32}, "holds"),
+        ({"sequence_length": 40}, "fails"),
+        ({"sequence_length": 40, "context_length": 36}, "fails"),
+        ({"sequence_length": 24, "context_length": 32}, "fails"),  # a record that was tampered with
+    ],
+)
+def test_the_length_claimed_was_trained(bare: Path, section: dict[str, int | None], verdict: str) -> None:
+    (bare / "records").mkdir()
+    (bare / "records" / "extend.json").write_text(json.dumps({"sections": {"extend": section}}))
+    (finding,) = [finding for finding in audit_checkpoint(bare).findings if finding.id == "claims.context"]
+    assert finding.verdict == verdict
+
+
 def test_a_model_that_was_not_extended_has_no_such_claim(bare: Path) -> None:
     assert "claims.length" not in {finding.id for finding in audit_checkpoint(bare).findings}

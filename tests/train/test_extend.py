@@ -78,6 +78,18 @@ def test_the_checkpoint_says_the_new_length_and_base_and_transformers_agrees(bas
         torch.testing.assert_close(load_model(folder, torch.float32)(tokens), expected, atol=2e-5, rtol=2e-5)
 
 
+def test_less_than_was_trained_can_be_claimed_for_the_same_weights(
+    extend_run: ModuleType, base: Path, finished: Any, tmp_path: Path
+) -> None:
+    context = extend_run.context_for(base, tmp_path, context_length=48, **_LONG)
+    extend_run.run(context)
+    ours, whole = (each.folder / "checkpoint" for each in (context, finished[0]))
+    assert _config(ours) == _config(whole) | {"max_position_embeddings": 48}
+    weights = [path.name for path in whole.glob("*.safetensors")]
+    assert weights
+    assert all((ours / name).read_bytes() == (whole / name).read_bytes() for name in weights)
+
+
 def test_it_begins_with_the_weights_before_and_ends_with_others(base: Path, finished: Any) -> None:
     before = load_model(base / "pretrain" / "checkpoint").state_dict()
     first = load_model(finished[0].folder / "checkpoint-0").state_dict()
@@ -361,6 +373,7 @@ def test_yarn_is_told_the_length_before() -> None:
         ({"sequence_length": 128}, "sequence_length"),
         ({"sequence_length": 64, "repeat_layers": 1}, "sequence_length"),
         ({"sequence_length": 128, "repeat_layers": 1, "rope_theta": 1e6}, "rope_theta"),
+        ({"context_length": 100}, "context_length"),
         ({"rope_theta": 5_000.0}, "rope_theta"),
         ({"rope_scaling": RopeScaling(rope_type="dynamic", factor=8.0)}, "rope_scaling.rope_type"),
         ({"rope_scaling": RopeScaling(rope_type="linear", factor=4.0)}, "rope_scaling.factor"),
@@ -377,6 +390,7 @@ def test_what_can_not_be_with_a_model_is_refused(changes: dict[str, Any], field:
     ("changes", "field"),
     [
         ({"rope_theta": 1e6, "rope_scaling": YARN}, "rope_theta"),
+        ({"context_length": 1025}, "context_length"),
         ({"long_share": 0.5}, "long_share"),
         ({"long_tokens": 50}, "long_tokens"),
         ({"repeat_layers": (1, 0)}, "repeat_layers"),

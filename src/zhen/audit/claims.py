@@ -17,13 +17,16 @@ from zhen.evaluate.settings import PASSKEY_BAR, USED_LENGTH, used_length
 MODEL_STAGES = ("quantize", "tune", "extend", "pretrain")
 """Stages that make a model, last first; the newest one's record speaks for the weights."""
 
+LENGTHS = ("context_length", "sequence_length")
+"""Settings of a stage that say which length its model may claim: what it shall claim, if set; what was trained."""
+
 UNSET_LENGTH = 1 << 30
 """tokenizer_config.json's `model_max_length` above this means none was set (transformers writes 10^30)."""
 
 LICENSE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE")
 CREDIT_FILES = ("NOTICE", "NOTICE.txt", "NOTICE.md", "README.md")
 
-_CONTEXT = "the context length claimed is the length that was trained"
+_CONTEXT = "the context length claimed is one that was trained"
 _USED = "the context length claimed is the longest at which the model was seen to find keys"
 _WRITTEN = re.compile(r"long_context\.passkey\.[^.]+\.(\d{1,8})\.exact")
 _WEIGHTS = "the weights are those that the record of their training names"
@@ -56,7 +59,7 @@ def check_context(folder: Folder) -> Iterator[Finding]:
     if set(claims.values()) == {length}:
         yield holds("claims.context", _CONTEXT, f"{length:,} tokens in {record} and in {', '.join(claims)}")
     else:
-        evidence = f"trained at {length:,} tokens ({record}); claimed: {said}"
+        evidence = f"trained for {length:,} tokens ({record}); claimed: {said}"
         yield fails("claims.context", _CONTEXT, evidence, fix=f"claim {length:,} everywhere, or train longer")
 
 
@@ -115,15 +118,16 @@ def _context_claims(folder: Folder) -> dict[str, int]:
 
 
 def _trained_length(folder: Folder) -> tuple[str, int] | None:
-    """(record, tokens) of the stage with the longest sequences: later ones may be shorter, and take nothing away."""
+    """(record, tokens) of the stage that may claim the longest sequences: later ones may be shorter, and take nothing
+    away."""
     found = []
     for stage in MODEL_STAGES:
         name = f"records/{stage}.json"
         sections = folder.object(name).get("sections")
         section: Any = sections.get(stage) if isinstance(sections, dict) else None
-        length = section.get("sequence_length") if isinstance(section, dict) else None
-        if isinstance(length, int):
-            found.append((name, length))
+        lengths = [section.get(each) for each in LENGTHS] if isinstance(section, dict) else []
+        if given := [length for length in lengths if isinstance(length, int)]:
+            found.append((name, min(given)))
     return max(found, key=lambda each: each[1], default=None)
 
 

@@ -134,7 +134,7 @@ def save_model(
 ) -> dict[str, Digest]:
     """Write a checkpoint for people: config, generation config, weights as `dtype`, and the tokenizer's files.
 
-    `context_length` is the length in tokens that was trained; config and tokenizer claim that and no more. `turn_end`,
+    `context_length` in tokens, which was trained, is what config and tokenizer claim. `turn_end`,
     the id of the token that ends a turn, makes it a chat model: with the chat template, and that end named. Returns
     file name -> size and SHA-256. Raises ZhenError for post-norm, which LLaMA doesn't have.
     """

@@ -12,6 +12,7 @@ import jinja2
 import msgspec
 
 from zhen.audit.adapter import ADAPTER
+from zhen.audit.claims import LENGTHS
 from zhen.audit.figures import CardFigure, Form, mark, pointer, resolve
 from zhen.evaluate.settings import PASSKEY_BAR, USED_LENGTH
 from zhen.formats.record import Record
@@ -48,11 +49,12 @@ FACTS = (
         Fact(
             "context_length",
             stage,
-            ("sections", stage, "sequence_length"),
+            ("sections", stage, name),
             "integer",
             ("context length, trained (tokens)", "训练的上下文长度（词元）"),
         )
         for stage in MODEL_STAGES
+        for name in LENGTHS
     ),
     Fact(
         "used_length",

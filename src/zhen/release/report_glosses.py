@@ -82,7 +82,7 @@ CLAIMS = {
     "config.json, generation_config.json and the tokenizer agree on the special ids": (
         "config.json、generation_config.json 与分词器的特殊词元编号一致"
     ),
-    "the context length claimed is the length that was trained": "声称的上下文长度就是训练过的长度",
+    "the context length claimed is one that was trained": "声称的上下文长度是训练过的",
     "the context length claimed is the longest at which the model was seen to find keys": (
         "声称的上下文长度就是实测模型仍能找到钥匙的最大长度"
     ),

@@ -36,7 +36,8 @@ def extend(context: Context) -> Figures:
             upsampling = Upsampling(settings.long_tokens, settings.long_share)
         material = open_material(context, settings, upsampling)
         start, figures = _start(context, settings, material)
-        trained = train_on_shards(context, settings, material, start, settings.sequence_length)
+        claimed = settings.context_length or settings.sequence_length
+        trained = train_on_shards(context, settings, material, start, claimed)
     if upsampling is not None:
         figures |= long_figures(material.order.quotas)
     return trained | figures

@@ -59,6 +59,8 @@ def extend_problems(config: ModelConfig, settings: ExtendSettings) -> Iterator[P
     changed = [name for name in ("rope_theta", "rope_scaling") if getattr(settings, name) is not None]
     if length < before or (length == before and settings.repeat_layers is None):
         yield "sequence_length", f"{length:,}", f"more than the {before:,} that the model was trained for", None
+    if settings.context_length is not None and settings.context_length < before:
+        yield "context_length", f"{settings.context_length:,}", f"at least the {before:,} of the model before", None
     if length == before and changed:
         yield changed[0], f"given with sequence_length {length:,}", "longer sequences than before", None
     if settings.rope_theta is not None and settings.rope_theta <= config.rope_theta:

@@ -107,7 +107,8 @@ def _run(plain: Callable[..., Tensor], x: Tensor, *others: Any) -> Tensor:
 
 
 def _selecting() -> Any:
-    """Keep attention's output and every second product's: q, v, gate, down (as `zhen plan` counts them)."""
+    """Keep attention's output and every second product's: q, v, gate, down (as `zhen plan` counts them). Attention that
+    is compiled on a CPU is no operation by itself, and is made again."""
     products = {False: 0, True: 0}
 
     def policy(context: Any, operation: Any, *_: Any, **__: Any) -> CheckpointPolicy:

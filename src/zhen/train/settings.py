@@ -358,6 +358,10 @@ class ExtendSettings(ShardTraining, frozen=True, kw_only=True, forbid_unknown_fi
 
     SECTION = "extend"
 
+    context_length: Count | None = None
+    """Positions that the checkpoint claims, `max_position_embeddings`. None: sequence_length. Fewer leave a margin:
+    only the ends of a sequence are as far apart as it is long, so distances near the whole length are hardly trained."""
+
     rope_theta: Positive | None = None
     """A larger base of the rotary embedding (ABF: Xiong et al. 2023, arXiv 2309.16039, section 2.1). None: as it is."""
 
@@ -380,6 +384,9 @@ class ExtendSettings(ShardTraining, frozen=True, kw_only=True, forbid_unknown_fi
     def problems(self) -> Iterator[tuple[str, str, str]]:
         """Combinations that can't be: (field, found, expected)."""
         yield from super().problems()
+        if self.context_length is not None and self.context_length > self.sequence_length:
+            found = f"{self.context_length:,}, sequences being {self.sequence_length:,} long"
+            yield "context_length", found, "at most what is trained"
         if self.rope_theta is not None and self.rope_scaling is not None:
             yield "rope_theta", f"{self.rope_theta:g} beside rope_scaling", "one of the two"
         if (self.long_tokens is None) != (self.long_share is None):

@@ -100,7 +100,7 @@ def seed_of(context: Context, settings: ShardTraining) -> int:
 def train_on_shards(
     context: Context, settings: ShardTraining, material: Material, start: Start, length: int
 ) -> Figures:
-    """Train the model of `start`, in float32, and leave checkpoints, which say that they were trained up to `length`.
+    """Train the model of `start`, in float32, and leave checkpoints, which claim a context of `length` tokens.
 
     Goes on from the newest whole training checkpoint in the stage's folder.
     """

@@ -360,7 +360,7 @@ class ExtendSettings(ShardTraining, frozen=True, kw_only=True, forbid_unknown_fi
 
     context_length: Count | None = None
     """Positions that the checkpoint claims, `max_position_embeddings`. None: sequence_length. Fewer leave a margin:
-    only the ends of a sequence are as far apart as it is long, so distances near the whole length are hardly trained."""
+    only the ends of a sequence are as far apart as it is long, so distances near its length are hardly trained."""
 
     rope_theta: Positive | None = None
     """A larger base of the rotary embedding (ABF: Xiong et al. 2023, arXiv 2309.16039, section 2.1). None: as it is."""

@@ -131,6 +131,20 @@ def test_phases_are_whole_steps_and_together_keep_to_max_epochs() -> None:
         plan(steps=40, max_epochs=1.0)
 
 
+def test_what_a_phase_can_not_have_is_said_with_its_place() -> None:
+    phases = [Phase(share=0.5, mixture={"web": 1.0}), Phase(share=0.5, mixture={"wbe": 1.0})]
+    with pytest.raises(ZhenError, match=r'phases\.1\.mixture: unknown source "wbe"'):
+        plan_phases(
+            {"web": 1_001},
+            phases,
+            sequence_length=10,
+            steps=4,
+            sequences_per_step=2,
+            max_epochs=1.0,
+            section="pretrain",
+        )
+
+
 def test_largest_remainder_adds_up_and_stays_within_one() -> None:
     assert largest_remainder([0.5, 0.3, 0.2], 11) == [6, 3, 2]
     assert largest_remainder([1.0, 1.0, 1.0], 5) == [2, 2, 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from zhen.formats.shard import write_shard
 from zhen.tokenizer.load import load_tokenizer
 from zhen.train.batch import Batch
+from zhen.train.phases import Phase
 from zhen.tune.settings import TuneSettings
 from zhen.tune.text import TextRows, joined
 
@@ -31,8 +33,24 @@ def tokens(base: Path, tmp_path: Path) -> list[int]:
     return [token for ids in documents for token in ids]
 
 
-def rows_of(base: Path, folder: Path, chosen: TuneSettings) -> TextRows:
-    return TextRows(folder, chosen, None, 1, load_tokenizer(base))
+def rows_of(base: Path, folder: Path, chosen: TuneSettings, phases: Sequence[Phase] = ()) -> TextRows:
+    return TextRows(folder, chosen, phases, 1, load_tokenizer(base))
+
+
+def test_text_is_of_the_sources_that_the_training_ended_with(base: Path, tmp_path: Path, tokens: list[int]) -> None:
+    write_shard(
+        tmp_path / "sums",
+        0,
+        [([300] * 50, 50)] * 4,
+        source="sums",
+        lang=None,
+        tokenizer=load_tokenizer(base).sha256,
+        vocab_size=400,
+    )
+    first, last = Phase(share=0.5, mixture={"web": 1.0}), Phase(share=0.5, mixture={"sums": 1.0})
+    for phases, due in (((first, last), {300}), ((last, first), set(tokens))):
+        text = rows_of(base, tmp_path, settings(0.5), phases)
+        assert {token for step in range(12) for token in text.batch(step).tokens.unique().tolist()} <= due
 
 
 @pytest.mark.parametrize(("share", "counts"), [(0.5, [1, 2, 1, 2]), (1 / 3, [1, 1, 1, 1]), (0.1, [0, 0, 0, 1])])

@@ -95,13 +95,14 @@ def plan_quotas(
     total: int,
     max_epochs: float,
     section: str,
+    field: str = "mixture",
     used: Mapping[str, int] = MappingProxyType({}),
 ) -> list[Quota]:
     """Share `total` sequences out over sources of so many `tokens`, by name. None as mixture: by size.
 
     A source gives at most `max_epochs` passes, of which `used` sequences are gone; what it lacks is asked of the others
-    by their shares. Raises ZhenError, naming fields of the recipe's `section`, for an unknown source, one too small for
-    a sequence, and where all together can't give enough.
+    by their shares. Raises ZhenError, naming fields of the recipe's `section` (`field` has the mixture), for an unknown
+    source, one too small for a sequence, and where all together can't give enough.
     """
     names = sorted(tokens)
     have = {name: max(0, (tokens[name] - 1) // sequence_length) for name in names}
@@ -111,13 +112,13 @@ def plan_quotas(
             raise ZhenError(
                 f'unknown source "{name}"',
                 expected=f"one of {', '.join(names)}",
-                place=f"{section}.mixture",
+                place=f"{section}.{field}",
                 hint=did_you_mean(name, names),
             )
         if shares[name] > 0 and not have[name]:
             raise ZhenError(
                 f'source "{name}" has {tokens[name]:,} tokens, less than one sequence of {sequence_length:,}',
-                place=f"{section}.mixture",
+                place=f"{section}.{field}",
                 hint=f"leave it out, bring more text, or shorten {section}.sequence_length",
             )
     if not sum(shares.values()):
@@ -163,14 +164,15 @@ def plan_phases(
     """The quotas of each phase, in whole steps; the passes over a source count through all of them."""
     used: Counter[str] = Counter()
     plans = []
-    for phase, own in zip(phases, largest_remainder([phase.share for phase in phases], steps), strict=True):
+    for at, own in enumerate(largest_remainder([phase.share for phase in phases], steps)):
         quotas = plan_quotas(
             tokens,
-            phase.mixture,
+            phases[at].mixture,
             sequence_length=sequence_length,
             total=own * sequences_per_step,
             max_epochs=max_epochs,
             section=section,
+            field=f"phases.{at}.mixture" if len(phases) > 1 else "mixture",
             used=used,
         )
         used.update({quota.source: quota.actual for quota in quotas})

@@ -243,9 +243,8 @@ class _Batches:
         self.reference: list[float] = []
         self._text: TextRows | None = None
         if settings.text_share:
-            phases = context.sections["pretrain.mixtures"]
-            mixture = phases[-1].mixture if phases else None
-            self._text = TextRows(context.after["shards"], settings, mixture, seed, tokenizer)
+            phases = context.sections["pretrain.mixtures"] or ()
+            self._text = TextRows(context.after["shards"], settings, phases, seed, tokenizer)
 
     def batch(self, step: int) -> Batch:
         """Also sets torch's random numbers, which noise and dropout take, by the step."""

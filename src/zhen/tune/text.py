@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ from zhen.tokenizer.load import Tokenizer
 from zhen.train.batch import Batch
 from zhen.train.order import Order, plan_quotas
 from zhen.train.packing import open_sources, packed_batch
+from zhen.train.phases import Phase
 from zhen.tune.settings import TuneSettings
 
 
@@ -18,16 +19,16 @@ class TextRows:
     """Which sequences of a step are text, and these; every token of them is learnt."""
 
     def __init__(
-        self, shards: Path, settings: TuneSettings, mixture: Mapping[str, float] | None, seed: int, tokenizer: Tokenizer
+        self, shards: Path, settings: TuneSettings, phases: Sequence[Phase], seed: int, tokenizer: Tokenizer
     ) -> None:
-        """`shards`: those that the model was trained on, `mixture`: the shares of their sources at its
-        end."""
+        """`shards`: those that the model was trained on, `phases`: its training's, the last of which says the shares of
+        their sources; by size where there are none."""
         self._settings, self._end_of_text = settings, tokenizer.end_of_text
         self._sources = open_sources(shards, tokenizer.sha256)
         total = self.before(settings.steps)
         quotas = plan_quotas(
             {name: stream.tokens for name, stream in self._sources.items()},
-            mixture,
+            phases[-1].mixture if phases else None,
             sequence_length=settings.sequence_length,
             total=total,
             max_epochs=max(1, total),  # as often as it takes

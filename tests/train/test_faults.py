@@ -25,7 +25,7 @@ from zhen.formats.stage import Context
 from zhen.model.config import PRESETS
 from zhen.model.size import parameters
 from zhen.model.transformer import Transformer, initialise
-from zhen.train import preflight, ranks
+from zhen.train import preflight, ranks, training
 from zhen.train.batch import Batch
 from zhen.train.loop import accumulate
 from zhen.train.parallel import ONE
@@ -154,6 +154,23 @@ def test_what_a_training_takes_is_what_it_leaves(small_run: ModuleType, inputs: 
     (event,) = [event for event in context.events if event.kind == "host"]
     assert event.data["processes"] == 1
     assert event.data["matmul_flops"] == 1e11
+
+
+def test_a_host_is_looked_at_before_what_it_has_to_hold_is_in_its_memory(
+    small_run: ModuleType, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_run.run(small_run.context_for(inputs, tmp_path, tokens=4 * 256))
+    (tmp_path / "checkpoint" / "config.json").unlink()
+    order: list[str] = []
+
+    def noted(name: str) -> None:
+        whole = getattr(training, name)
+        monkeypatch.setattr(training, name, lambda *given: (order.append(name), whole(*given))[1])
+
+    noted("preflight")
+    noted("go_on")
+    small_run.run(small_run.context_for(inputs, tmp_path, tokens=4 * 256))
+    assert order == ["preflight", "go_on"]
 
 
 def test_a_slow_host_and_a_clock_that_is_wrong_are_told(small_run: ModuleType, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from zhen.errors import Interrupted, ZhenError
 from zhen.formats.metrics import read_metrics
 from zhen.model.config import PRESETS
 from zhen.model.transformer import Transformer, initialise
-from zhen.train import groups, journal
+from zhen.train import groups, journal, training
 from zhen.train.bell import Bell
 from zhen.train.monitor import HangWatch, read_machine
 from zhen.train.tracker import Tracker
@@ -128,6 +128,48 @@ def test_a_run_that_fails_says_why(small_run: ModuleType, inputs: Path, tmp_path
     last = list(read_metrics(context.folder / "events.jsonl"))[-1]
     assert last["kind"] == "failed"
     assert "nan" in last["found"] or "inf" in last["found"]
+
+
+@pytest.mark.parametrize("where", ["first samples", "last checkpoint"])
+def test_a_run_that_fails_before_its_first_update_or_behind_its_last_says_so_too(
+    small_run: ModuleType, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise ZhenError("the disk is gone")
+
+    def fails_at_the_last(context: Any, settings: Any, model: Any, name: str, *others: Any) -> None:
+        (fails if name == training.LAST else save)(context, settings, model, name, *others)
+
+    save = training._save_for_people
+    if where == "first samples":
+        monkeypatch.setattr(journal.Journal, "_show", fails)
+    else:
+        monkeypatch.setattr(training, "_save_for_people", fails_at_the_last)
+    context = small_run.context_for(inputs, tmp_path / "stages" / "pretrain-00000000", tokens=4 * 256)
+    with pytest.raises(ZhenError, match="the disk is gone"):
+        small_run.run(context)
+    kinds = [kind for kind, _ in events_of(context.folder)]
+    assert kinds[-1] == "failed"
+    assert "finished" not in kinds
+
+
+def test_damaged_metrics_are_left_out_and_the_run_goes_on(
+    small_run: ModuleType, inputs: Path, tmp_path: Path, finished: Any
+) -> None:
+    folder = tmp_path / "stages" / "pretrain-00000000"
+    context = small_run.context_for(inputs, folder, stop=lambda: (folder / "steps" / "step-000006").exists())
+    with pytest.raises(Interrupted):
+        small_run.run(context)
+    lines = (folder / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    first, second = (at for at, line in enumerate(lines) if json.loads(line)["step"] in (2, 3) and b'"train"' in line)
+    lines[first] = lines[first].replace(b'"step"', b'"stap"')
+    lines[second] = lines[second].replace(b":", b"\x00", 1)
+    (folder / "metrics.jsonl").write_bytes(b"".join(lines))
+    again = small_run.context_for(inputs, folder)
+    small_run.run(again)
+    assert [event.data for event in again.events if event.kind == "damaged-metrics"] == [{"rows": 2}]
+    assert [row["step"] for row in rows_of(folder, "train")] == [1, *range(4, 13)]
+    assert small_run.results(again) == small_run.results(finished)
 
 
 def test_the_bell_is_rung_with_the_event_and_only_for_trouble(

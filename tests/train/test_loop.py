@@ -198,6 +198,23 @@ def test_what_stands_out_several_times_in_a_row_goes_back_so_often_and_no_more()
     assert [guard.judge(number, *given[number - 1]).skip for number in range(154, 160)] == [False] * 6
 
 
+def test_updates_without_a_finite_number_between_spikes_do_not_move_the_first() -> None:
+    given = noise(200)
+    nan = (math.nan, 1.0)
+    given[150:158] = [(9.0, 1.0), nan, nan, (9.0, 1.0), nan, nan, nan, (9.0, 1.0)]
+    health = Health(spike="rewind", non_finite="skip", rewind_after=3, skips_in_a_row=4)
+    guard = Guard(health)
+    for number, values in enumerate(given[:157], 1):
+        guard.judge(number, *values)
+    second = Guard(health)
+    second.load(msgspec.json.decode(msgspec.json.encode(guard.state())))
+    for each in (guard, second):
+        with pytest.raises(Rewind) as found:
+            each.judge(158, *given[157])
+        assert found.value.update == 151
+    assert 158 - 1 - health.reach <= 151 - 1 - health.rewind_steps
+
+
 @pytest.mark.parametrize("cut", [20, 100, 151])
 def test_a_guard_that_goes_on_judges_as_if_it_had_not_stopped(cut: int) -> None:
     given = noise(200)

@@ -53,6 +53,18 @@ def test_a_rewind_leaves_out_the_batches_around_the_spike(whole: Whole) -> None:
     assert event.data == {"step": 20, "back_to": 12, "left_out": [before, before + left_out]}
 
 
+@pytest.mark.parametrize("every", [3, 5, 6, 7, 10])
+def test_a_training_checkpoint_far_enough_back_is_there_wherever_the_spike_falls(
+    inputs: Path, tmp_path: Path, every: int
+) -> None:
+    context, spiked = spiked_run.context_for(inputs, tmp_path, checkpoint_every=every), spiked_run.Spiked()
+    with pytest.MonkeyPatch.context() as patch:
+        restore(patch)
+        spiked_run.run(context, spiked)
+    (event,) = [event for event in context.events if event.kind == "rewind"]
+    assert event.data["back_to"] == (20 - 1 - 5) // every * every
+
+
 def test_the_metrics_have_each_step_once_and_no_trace_of_what_was_undone(whole: Whole) -> None:
     rows = list(read_metrics(whole.context.folder / "metrics.jsonl"))
     assert [row["step"] for row in rows if row["kind"] == "train"] == list(range(1, 31))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from zhen.errors import ZhenError
+from zhen.formats.files import write_bytes
 
 METRICS = "metrics.jsonl"
 SAMPLES = "samples.jsonl"
@@ -63,3 +64,33 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
         for line in file:
             if line.endswith(b"\n"):
                 yield json.loads(line)
+
+
+def cut_back(path: Path, step: int) -> tuple[int, int]:
+    """How many bytes of a metrics file are rows up to `step`, behind which lies what an earlier attempt wrote more; and
+    how many of its lines were damaged, which are taken out of it."""
+    length = damaged = 0
+    if not path.exists():
+        return 0, 0
+    with path.open("rb") as file:
+        for line in file:
+            at = _step_of(line)
+            if not line.endswith(b"\n") or (at is not None and at > step):
+                break
+            damaged += at is None
+            length += len(line)
+        if damaged:
+            file.seek(0)
+            whole = file.read(length).splitlines(keepends=True)
+            length = write_bytes(path, b"".join(line for line in whole if _step_of(line) is not None)).bytes
+    return length, damaged
+
+
+def _step_of(line: bytes) -> int | None:
+    """The step of the row that a line holds; None where it is no row."""
+    with suppress(ValueError):
+        row = json.loads(line)
+        if isinstance(row, dict) and isinstance(row.get("step"), int) and isinstance(row.get("kind"), str):
+            found: int = row["step"]
+            return found
+    return None

@@ -27,6 +27,7 @@ TROUBLE = frozenset(
             "silent",
             "disk-low",
             "checkpoint-damaged",
+            "damaged-metrics",
         ),
         *("failed", "stopped", "finished"),
     }

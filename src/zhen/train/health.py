@@ -81,7 +81,9 @@ class Guard:
         self._not_finite = 0
         """Updates in a row."""
         self._spikes = 0
-        """The same."""
+        """The same, but for those without a finite number in between."""
+        self._since = 0
+        """The first of them."""
         self.rewinds = 0
         """Made so far in the run."""
 
@@ -97,10 +99,11 @@ class Guard:
         if spike is None:
             self._spikes = 0
             return Verdict()
+        self._since = self._since if self._spikes else update
         self._spikes += 1
         health = self._health
         if health.spike == "rewind" and self._spikes >= health.rewind_after and self.rewinds < health.rewinds:
-            raise Rewind(update - self._spikes + 1)
+            raise Rewind(self._since)
         return Verdict(health.spike == "skip" and self._spikes <= health.skips_in_a_row, spike)
 
     def _not_a_number(self, update: int, found: str) -> Verdict:
@@ -119,6 +122,7 @@ class Guard:
             "watched": {what: watch.state() for what, watch in self._watched.items()},
             "not_finite": self._not_finite,
             "spikes": self._spikes,
+            "since": self._since,
             "rewinds": self.rewinds,
         }
 
@@ -126,7 +130,7 @@ class Guard:
         """Take over what `state` gave, but for the rewinds: how many were made is not undone by one."""
         for what, watch in self._watched.items():
             watch.load(state["watched"][what])
-        self._not_finite, self._spikes = state["not_finite"], state["spikes"]
+        self._not_finite, self._spikes, self._since = state["not_finite"], state["spikes"], state["since"]
 
 
 class Watchdog:

@@ -9,7 +9,6 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,7 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 from zhen.console import amount, size
 from zhen.errors import Interrupted, ZhenError
 from zhen.formats.files import write_text
-from zhen.formats.metrics import METRICS, SAMPLES, MetricsFile
+from zhen.formats.metrics import METRICS, SAMPLES, MetricsFile, cut_back
 from zhen.formats.stage import Context
 from zhen.model.transformer import Transformer
 from zhen.train import groups
@@ -95,6 +94,7 @@ class Journal:
         self._saved_bytes = 0
         self._disk_low = False
         self._step = 0
+        self._opened: list[MetricsFile | SummaryWriter] = []
         self._tracker = self._open_tracker()
 
     def begin(self, step: int, state: Mapping[str, Any] | None) -> None:
@@ -137,8 +137,14 @@ class Journal:
 
     def _open(self, step: int, state: Mapping[str, Any] | None) -> None:
         path = self._context.folder / METRICS
-        self._metrics = MetricsFile(path, metrics_length(path, step) if state else 0)
+        length, damaged = cut_back(path, step) if state else (0, 0)
+        if damaged:
+            self._context.event("damaged-metrics", rows=damaged)
+            self._context.line.note(f"{damaged:,} damaged rows of {METRICS} are left out")
+        self._metrics = MetricsFile(path, length)
+        self._opened.append(self._metrics)
         self._board = SummaryWriter(str(self._context.folder / TENSORBOARD), purge_step=step + 1 if state else 0)
+        self._opened.append(self._board)
         self._step = step
 
     def _restore(self, state: Mapping[str, Any]) -> None:
@@ -201,8 +207,9 @@ class Journal:
 
     def _close(self) -> None:
         """Close what `_open` opened."""
-        self._metrics.close()
-        self._board.close()
+        for file in self._opened:
+            file.close()
+        self._opened.clear()
 
     def _tell_hang(self, step: int, seconds: float) -> None:
         """In an event, and with where each thread stands on standard error."""
@@ -352,15 +359,3 @@ class Journal:
 def saves(settings: LoopSettings, step: int) -> bool:
     """Whether the recipe saves a training checkpoint after `step`."""
     return step % settings.checkpoint_every == 0 or step == settings.steps or step in settings.keep_steps
-
-
-def metrics_length(path: Path, step: int) -> int:
-    """Bytes of the metrics file up to the last row of `step`; behind it lies what an earlier attempt wrote more."""
-    length = 0
-    if path.exists():
-        with path.open("rb") as file:
-            for line in file:
-                if not line.endswith(b"\n") or json.loads(line)["step"] > step:
-                    break
-                length += len(line)
-    return length

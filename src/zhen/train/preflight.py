@@ -107,7 +107,7 @@ def need(settings: ShardTraining, config: ModelConfig, layout: Layout, folder: P
     moments = 4 * count * (1 if settings.optimizer == "muon" else 2)  # Muon: of most
     training = 4 * count + moments
     saves = range(settings.checkpoint_every, settings.steps, settings.checkpoint_every)
-    reach = settings.health.rewind_steps // settings.checkpoint_every if settings.health.spike == "rewind" else 0
+    reach = settings.health.reach // settings.checkpoint_every if settings.health.spike == "rewind" else 0
     at_once = min(len(saves) + 1, 3 + reach) + len(set(settings.keep_steps) - {0, *saves, settings.steps})
     people = 2 * count * (2 if settings.checkpoint_dtype == "bfloat16" else 4) if config.norm_place == "pre" else 0
     there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

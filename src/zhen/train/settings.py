@@ -81,9 +81,16 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Updates between two whose loss and gradient are computed twice and have to have the same bits; 0: none is.
     One in a thousand costs a thousandth of the time. An error that stays ends the run."""
 
+    @property
+    def reach(self) -> int:
+        """Steps behind the newest update that a rewind may have to go back: those before the first spike, and those up
+        to the last; between two of a row there may be updates without a finite number."""
+        apart = self.skips_in_a_row if self.non_finite == "skip" else 1
+        return self.rewind_steps + (self.rewind_after - 1) * apart
+
     def problems(self) -> Iterator[tuple[str, str, str]]:
         """Combinations that can't be: (field, found, expected)."""
-        least = self.rewind_steps + self.rewind_after
+        least = self.reach + 1
         if self.spike == "rewind" and self.rewind_batches < least:
             found = (
                 f"{self.rewind_batches:,} with rewind_steps {self.rewind_steps:,}, rewind_after {self.rewind_after:,}"

@@ -112,6 +112,7 @@ def train_on_shards(
     optimizer = Optimizer(model, settings)
     steps, guard = _steps(context, settings, material, ranks), Guard(settings.health)
     rewinds = Rewinds(steps, settings.health, guard, ranks)
+    hosts = preflight(context, settings, model.config, layout)  # before what it counts is in memory
     saved = go_on(context, steps, model, optimizer)
     if saved is None:
         fill(dict(model.named_parameters()), start.values)
@@ -119,10 +120,8 @@ def train_on_shards(
     first = saved.step if saved else 0
     dtype = number_format(context, settings, saved, layout.device)
     ranks.begun(f"{context.folder.name}, step {first:,}")
-    hosts = preflight(context, settings, model.config, layout)
     peak = sum(host.matmul for host in hosts)
     journal = _journal(context, settings, model, optimizer, steps, guard, tokenizer, peak, dtype)
-    journal.begin(first, saved.state if saved else None)
     replay = Replay(settings.health.replay_every, model, layout, [host.name for host in hosts], journal.mismatch)
 
     share = layout.share(settings.sequences_per_step, settings.micro_batch)
@@ -154,11 +153,13 @@ def train_on_shards(
         return _go_back(made, context, steps, model, optimizer, journal)
 
     try:
+        journal.begin(first, saved.state if saved else None)
         rewinds.through(updates, back, first)
+        dog.end()
+        _save_for_people(context, settings, model, LAST, tokenizer, length)
     finally:
         dog.end()
         journal.end()
-    _save_for_people(context, settings, model, LAST, tokenizer, length)
     return {} if context.leader is not None else _made(context, settings, model, steps)
 
 
@@ -177,7 +178,7 @@ def _steps(context: Context, settings: ShardTraining, material: Material, ranks:
         recipe=key_of({"sections": result_sections(context.sections), **marks}),
         scheduled=lambda step: saves(settings, step),
         keep=settings.keep_steps,
-        reach=settings.health.rewind_steps if settings.health.spike == "rewind" else 0,
+        reach=settings.health.reach if settings.health.spike == "rewind" else 0,
         ranks=ranks,
     )
 

@@ -124,9 +124,9 @@ def _tune(context: Context, settings: TuneSettings) -> Figures:
         peak_flops=matmul_peak(device),
         dtype=dtype,
     )
-    journal.begin(first, saved.state if saved else None)
     rows = 2 if settings.method == "preferences" else 1
     try:
+        journal.begin(first, saved.state if saved else None)
         train(
             model,
             optimizer,
@@ -140,9 +140,9 @@ def _tune(context: Context, settings: TuneSettings) -> Figures:
             loss=loss,
             guard=guard,
         )
+        _save(context, settings, model, chat)
     finally:
         journal.end()
-    _save(context, settings, model, chat)
     declare(context, steps, (LAST, ADAPTER) if settings.lora else (LAST,))
     figures = tune_figures(context.folder / METRICS, settings, model.config, data.examples, data.counts)
     context.summary = last_word(figures, settings)

@@ -21,6 +21,7 @@
     "checkpoint-damaged": ["checkpoint damaged", "检查点损坏", "trouble"], capped: ["source used up", "来源用尽", "plain"],
     cut: ["dialogues cut", "对话截短", "plain"], "too-long": ["dialogues too long", "对话过长", "plain"],
     faulty: ["faulty records", "有误的记录", "plain"], "not-pairs": ["dialogues without a pair", "不成对的对话", "plain"],
+    "damaged-metrics": ["damaged rows left out", "损坏的行已略去", "trouble"],
     repeated: ["source repeated", "来源重复", "plain"] };
   var percent = function (value) { return short(value * 100) + " %"; };
   var bytes = function (value) { return short(value).replace(/([kMGTP]?)$/, " $1B"); };

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from zhen.checkpoint.load import load_model
 from zhen.errors import Interrupted, ZhenError
@@ -177,11 +178,32 @@ def test_it_goes_on_from_a_checkpoint_for_people(
     assert all(torch.equal(started[name], given[name]) for name in given)
 
 
-def test_the_files_of_init_are_inputs(finished: Any) -> None:
+@pytest.mark.parametrize(("positions", "trained", "claimed"), [(4_096, 16, 32), (24, 16, 24), (4_096, 64, 64)])
+def test_of_the_length_of_init_no_more_is_claimed_than_it_was_trained_for(
+    small_run: ModuleType, inputs: Path, tmp_path: Path, finished: Any, positions: int, trained: int, claimed: int
+) -> None:
+    init = finished[0].folder / "checkpoint"  # trained at 32 tokens
+    model = msgspec.structs.replace(load_model(init).config, max_position_embeddings=positions)
+    how = {"sequence_length": trained, "tokens": 256, "warmup_steps": 0}
+    small_run.run(small_run.context_for(inputs, tmp_path, init=str(init), model=model, **how))
+    config = json.loads((tmp_path / "checkpoint" / "config.json").read_bytes())
+    assert config["max_position_embeddings"] == claimed
+
+
+def test_the_files_of_init_are_inputs(finished: Any, tmp_path: Path) -> None:
     found = pretrain_inputs({"model.init": str(finished[0].folder / "checkpoint")})
     assert [item.path for item in found] == ["config.json", "model.safetensors"]
     assert all(item.sha256 for item in found)
     assert pretrain_inputs({"model.init": None}) == []
+    checkpoint = finished[0].folder / "checkpoint"
+    state = load_file(checkpoint / "model.safetensors")
+    (tmp_path / "config.json").write_bytes((checkpoint / "config.json").read_bytes())
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    before = pretrain_inputs({"model.init": str(tmp_path)})
+    torch.save({name: tensor + 1 for name, tensor in state.items()}, tmp_path / "pytorch_model.bin")
+    after = pretrain_inputs({"model.init": str(tmp_path)})
+    assert [each.path for each in before] == [each.path for each in after] == ["config.json", "pytorch_model.bin"]
+    assert [one == other for one, other in zip(before, after, strict=True)] == [True, False]
     with pytest.raises(ZhenError, match='no checkpoint in "nowhere"'):
         pretrain_inputs({"model.init": "nowhere"})
 

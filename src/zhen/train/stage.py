@@ -20,6 +20,10 @@ from zhen.train.settings import PretrainSettings
 from zhen.train.training import open_material, seed_of, train_on_shards
 from zhen.train.values import Start, fresh_start, stored_start
 
+_WEIGHTS = ("*.safetensors", "*.bin", "*.pth", "*.gguf")
+_CONFIGS = ("config.json", "params.json", "*.index.json")
+"""Files that the checkpoint reader may read, as `Path.glob` wants them."""
+
 _HASHED_BYTES = 10_000_000_000
 """Files of `model.init` are hashed for the key up to this many bytes in all; beyond, size and time stand for them."""
 
@@ -29,9 +33,10 @@ def pretrain_inputs(sections: Mapping[str, Any]) -> list[Input]:
     init = sections["model.init"]
     if init is None:
         return []
-    folder = Path(init)
-    paths = sorted(p for p in folder.glob("*") if p.name == "config.json" or ".safetensors" in p.name)
-    if not paths:
+    given = Path(init)
+    folder, names = (given.parent, (given.name, *_CONFIGS)) if given.is_file() else (given, (*_WEIGHTS, *_CONFIGS))
+    paths = sorted(path for name in names for path in folder.glob(name))
+    if not any(path.match(weights) for path in paths for weights in _WEIGHTS):
         raise ZhenError(f'no checkpoint in "{init}"', expected="config.json and model.safetensors", place="model.init")
     inputs, left = [], _HASHED_BYTES
     for path in paths:
@@ -50,9 +55,10 @@ def pretrain(context: Context) -> Figures:
     with same_bits(one_thread=settings.invariant):
         material = open_material(context, settings)
         start = _start(context, settings, material.tokenizer)
-        length = settings.sequence_length
-        if context.sections["model.init"] is not None:  # what init was trained for stays true
-            length = max(length, start.config.max_position_embeddings)
+        length, init = settings.sequence_length, context.sections["model.init"]
+        if init is not None:  # what it was trained for stays true, as far as the recipe has it
+            before = stored_start(init).config.max_position_embeddings
+            length = max(length, min(before, start.config.max_position_embeddings))
         return train_on_shards(context, settings, material, start, length)
 
 

@@ -6,12 +6,15 @@ import json
 import subprocess
 import sys
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from zhen.ablate.grid import resolved
-from zhen.ablate.points import Source, toml
+from zhen.ablate.grid import Grid, resolved, result
+from zhen.ablate.points import Point, Source, toml
+from zhen.ablate.results import ALL, Outcome, PointResult
+from zhen.ablate.run import run_ablation
 from zhen.cli.app import run
 from zhen.cli.launch import LAUNCHED
 from zhen.errors import ManyErrors, ZhenError
@@ -58,6 +61,11 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = subprocess.run(call, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
     assert "diverged: too-fast" in found.stdout
+    again = subprocess.run([*call, "--dry-run"], capture_output=True, text=True)
+    assert [line.split()[:3] for line in again.stdout.splitlines() if "too-fast" in line] == [
+        ["too-fast", "1", "diverged"],
+        ["too-fast", "2", "diverged"],
+    ]
     return folder
 
 
@@ -138,6 +146,30 @@ def test_every_combination_of_a_grid_is_a_point(tmp_path: Path) -> None:
         2: 2,
         3: 3,
     }
+
+
+def test_combinations_with_one_name_are_refused(tmp_path: Path) -> None:
+    grid = '[ablate.grid]\n"pretrain.mixture" = [{ "a/b" = 1.0 }, { "a_b" = 1.0 }]\n'
+    with pytest.raises(ZhenError, match="2 points called"):
+        Source(written(tmp_path, grid), [], []).points()
+
+
+def test_what_was_run_is_on_the_page_where_a_fit_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = '[ablate]\nscaling = true\nseeds = [1]\n[ablate.grid]\n"model.num_hidden_layers" = [1, 2, 3]\n'
+    source = Source(written(tmp_path, sizes + '"pretrain.tokens" = [8192, 16384, 32768]\n'), [], [])
+
+    def take(_: Grid, points: Sequence[Point]) -> list[PointResult]:
+        found = [Outcome(seed=1, bits_per_byte={ALL: 2.0, "en": 2.0, "zh": 2.0})] + [
+            Outcome(seed=1, bits_per_byte={}, diverged="step 3") for _ in points[1:]
+        ]
+        return [result(point, [outcome]) for point, outcome in zip(points, found, strict=True)]
+
+    monkeypatch.setattr(Grid, "take", take)
+    with pytest.raises(ZhenError, match="1 runs of 1 sizes"):
+        run_ablation(source, tmp_path, ["zhen", "ablate"], 1)
+    written_points = json.loads((tmp_path / "ablation.json").read_bytes())["points"]
+    assert [bool(each["outcomes"][0]["bits_per_byte"]) for each in written_points] == [True] + [False] * 8
+    assert (tmp_path / "ablation.html").exists()
 
 
 def test_a_mixture_search_spreads_the_sources(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 import torch.distributed as dist
@@ -288,6 +289,8 @@ def test_layouts_use_all_devices_and_divide_heads_and_sequences(gpus: int) -> No
         assert layout.devices == gpus
         assert sequences % (layout.data_parallel * layout.micro_batch) == 0
         assert config.num_key_value_heads % layout.tensor == 0
+    odd = msgspec.structs.replace(config, vocab_size=64_001)
+    assert {layout.tensor for layout in layouts(odd, gpus, 8, sequences, 4096, "bfloat16")} == {1}
 
 
 def test_a_34b_does_not_train_on_one_card() -> None:

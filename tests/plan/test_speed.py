@@ -14,11 +14,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from zhen.model.config import ModelConfig
+from zhen.model.config import PRESETS, ModelConfig
 from zhen.model.transformer import Transformer, initialise
 from zhen.plan.devices import DEVICES
 from zhen.plan.layouts import Layout
-from zhen.plan.speed import EAGER_ON_CPU, step
+from zhen.plan.speed import EAGER_ON_CPU, Step, step
 from zhen.train.batch import Batch
 from zhen.train.loop import summed_loss
 
@@ -133,6 +133,17 @@ def test_what_lies_between_products_moves_the_bytes_that_were_counted(precision:
 def seconds(**changes: Any) -> float:
     layout = Layout(**({"shards": 64, "micro_batch": 2} | changes))
     return step(published.LLAMA_8B, DEVICES["A100"], layout, 8192, 64 * 2 * 8192 * 4).seconds
+
+
+def test_a_smaller_last_micro_batch_takes_its_share_of_the_time() -> None:
+    def planned(micro_batch: int) -> Step:
+        layout = Layout(micro_batch=micro_batch, compiled=False)
+        return step(PRESETS["tiny-1m"], DEVICES["A100"], layout, 512, 10 * 512)
+
+    whole, uneven, even = (planned(rows) for rows in (10, 6, 5))
+    assert (whole.micro_batches, uneven.micro_batches, even.micro_batches) == (1, 2, 2)
+    assert uneven.seconds == pytest.approx(even.seconds, rel=0.05)
+    assert uneven.seconds > 0.99 * whole.seconds
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,24 @@ def test_muon_iterates_on_singular_values(
     assert (made.double() - left @ values.diag() @ right).abs().max() < within
 
 
+def test_muon_can_have_all_there_is_to_train() -> None:
+    model = fresh()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.endswith("up_proj.weight"))
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    optimizer = Optimizer(model, msgspec.structs.replace(SETTINGS, optimizer="muon"))
+    fill_gradients(model, 1)
+    optimizer.step(1e-2)
+    changed = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
+    assert changed == {name for name in before if name.endswith("up_proj.weight")}
+
+
+@pytest.mark.parametrize("betas", [(0.9, 1.0), (1.0, 0.9), (-0.1, 0.9)])
+def test_betas_that_no_average_can_have_are_refused(betas: tuple[float, float]) -> None:
+    with pytest.raises(msgspec.ValidationError, match="betas"):
+        msgspec.convert(msgspec.to_builtins(SETTINGS) | {"betas": betas}, PretrainSettings)
+
+
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
 def test_a_state_put_back_goes_on_with_the_same_bits(kind: str) -> None:
     settings = msgspec.structs.replace(SETTINGS, optimizer=kind)

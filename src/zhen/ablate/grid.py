@@ -17,7 +17,7 @@ from zhen.formats.record import Record
 from zhen.model.config import ModelConfig
 from zhen.model.size import flops_per_token, kv_bytes_per_token, parameters
 from zhen.recipe import Recipe, model_config
-from zhen.run import Planned, Run, plan, select
+from zhen.run import Run, plan, select
 from zhen.train.health import Diverged
 
 LAST = "pretrain"
@@ -45,12 +45,12 @@ class Grid:
         self._command = command
         self._workers = workers
 
-    def plan(self, points: Sequence[Point]) -> Iterator[tuple[Point, int, Planned]]:
-        """The last stage of every run, with its state. Writes nothing."""
+    def plan(self, points: Sequence[Point]) -> Iterator[tuple[Point, int, str]]:
+        """The state of every run's last stage: as a run has it, or `diverged`. Writes nothing."""
         for each in points:
             for seed, recipe in each.recipes.items():
-                planned = {item.stage.name: item for item in plan(recipe, self.folder)}
-                yield each, seed, planned[LAST]
+                item = {item.stage.name: item for item in plan(recipe, self.folder)}[LAST]
+                yield each, seed, "diverged" if self._diverged(each, seed, item.key) else item.state
 
     def take(self, points: Sequence[Point]) -> list[PointResult]:
         """Run what is not done yet, seed by seed, so that all points have been seen once before any is repeated."""
@@ -62,14 +62,25 @@ class Grid:
             outcomes[each.name].append(self._take(each, seed))
         return [result(each, outcomes[each.name]) for each in points]
 
+    def _folder(self, each: Point, seed: int) -> Path:
+        return self.folder / "points" / f"{each.name}-seed{seed}"
+
+    def _diverged(self, each: Point, seed: int, key: str) -> _Diverged | None:
+        """What is known of a run whose stage `key` came to no result."""
+        try:
+            found = msgspec.json.decode((self._folder(each, seed) / DIVERGED).read_bytes(), type=_Diverged)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+        return found if found.key == key else None
+
     def _take(self, each: Point, seed: int) -> Outcome:
         recipe = each.recipes[seed]
-        folder = self.folder / "points" / f"{each.name}-seed{seed}"
+        folder = self._folder(each, seed)
         folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "stages").mkdir(exist_ok=True)
         link(folder / "stages", Path("../../stages"))
         item = select(plan(recipe, folder), [LAST])[-1]
-        if (before := _read_diverged(folder)) is not None and before.key == item.key:
+        if (before := self._diverged(each, seed, item.key)) is not None:
             return Outcome(seed=seed, bits_per_byte={}, diverged=before.where)
         run = Run(recipe, folder, command=self._command, workers=self._workers, ray=None)
         try:
@@ -84,13 +95,6 @@ class Grid:
             bits_per_byte=with_mean(_held_out(record)),
             tokens_per_second=_figure(record, "tokens_per_second"),
         )
-
-
-def _read_diverged(folder: Path) -> _Diverged | None:
-    try:
-        return msgspec.json.decode((folder / DIVERGED).read_bytes(), type=_Diverged)
-    except (FileNotFoundError, msgspec.DecodeError):
-        return None
 
 
 def _held_out(record: Record) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,10 @@ class Source:
             proxies = self._proxies(self.settings.mixture)
             return [self.mixed(f"mix-{number:02d}", shares, one=True) for number, shares in enumerate(proxies, 1)]
         named = [(point.name, point.set) for point in self.settings.points] or list(_combinations(self.settings.grid))
+        for name, count in Counter(name for name, _ in named).items():
+            if count > 1:
+                found = f'{count} points called "{name}"'
+                raise ZhenError(found, expected="other values for each", file=self._path, place="ablate.grid")
         return [self.point(name, changes) for name, changes in named]
 
     def mixed(self, name: str, shares: Shares, one: bool = False) -> Point:

@@ -45,10 +45,16 @@ def checked_points(source: Source) -> list[Point]:
 def run_ablation(source: Source, folder: Path, command: Sequence[str], workers: int) -> Ablation:
     """Take all points and write `ablation.json`, `ablation.html` and `ablation.md` into `folder`.
 
-    What is done is not done again. Raises what a run raises; Interrupted after Ctrl-C.
+    What is done is not done again. Raises what a run raises; Interrupted after Ctrl-C; ZhenError where the runs that
+    came to a result are too few for the law asked for, once all else is written.
     """
     settings, grid = source.settings, Grid(folder, list(command), workers)
     points = grid.take(checked_points(source))
+    ablation = Ablation(
+        name=source.recipe.run.name, command=list(command), seeds=list(settings.seeds), points=points, comparisons=[]
+    )
+    if settings.mixture is not None or settings.scaling:
+        _write(ablation, folder)  # a fit may fail
     mixture: MixtureFit | None = None
     comparisons: list[Comparison] = []
     if settings.mixture is not None:
@@ -60,15 +66,14 @@ def run_ablation(source: Source, folder: Path, command: Sequence[str], workers: 
         points = [*points, *confirmed]
     elif not settings.scaling:  # sizes are there to be fitted, not to win
         comparisons = [each for language in languages(points) for each in compare(points, language)]
-    ablation = Ablation(
-        name=source.recipe.run.name,
-        command=list(command),
-        seeds=list(settings.seeds),
-        points=points,
-        comparisons=comparisons,
-        mixture=mixture,
-        scaling=fit_scaling(points) if settings.scaling else None,
+    scaling = fit_scaling(points) if settings.scaling else None
+    ablation = msgspec.structs.replace(
+        ablation, points=points, comparisons=comparisons, mixture=mixture, scaling=scaling
     )
+    _write(ablation, folder)
+    return ablation
+
+
+def _write(ablation: Ablation, folder: Path) -> None:
     write_json(folder / RESULT, msgspec.to_builtins(ablation))
     write_pages(ablation, folder)
-    return ablation

@@ -125,7 +125,8 @@ def fit_scaling(points: Sequence[PointResult]) -> ScalingFit:
     require_runs(sizes, lengths)
     law = fit_law(sizes, lengths, losses)
     at = np.array([float(largest.parameters)]), np.array([float(largest.tokens)])
-    residuals = np.log(losses / law(sizes, lengths)) * np.sqrt(len(rows) / max(1, len(rows) - 5))
+    left = np.log(losses / law(sizes, lengths))
+    residuals = left * np.sqrt(len(rows) / max(1, len(rows) - 5))  # of what a fit did not see they are larger
     generator = np.random.default_rng(0)
     drawn = []
     for _ in range(REDRAWN):
@@ -135,7 +136,7 @@ def fit_scaling(points: Sequence[PointResult]) -> ScalingFit:
     low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return ScalingFit(
         law=law,
-        error=float(np.sqrt(np.mean(residuals**2))),
+        error=float(np.sqrt(np.mean(left**2))),
         held_out=largest.name,
         larger=largest.flops / max(point.flops for point in points if point is not largest),
         predicted=float(law(*at)[0]),

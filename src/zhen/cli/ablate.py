@@ -50,7 +50,7 @@ def _show_plan(source: Source, folder: Path) -> int:
     from zhen.console import out, table
 
     planned = list(Grid(folder, [], cores()).plan(checked_points(source)))
-    rows = [(point.name, str(seed), item.state, changes(point.set)) for point, seed, item in planned]
+    rows = [(point.name, str(seed), state, changes(point.set)) for point, seed, state in planned]
     out.print(table(("point", "seed", "state", "what it sets"), rows, title=f"{len(rows)} runs in {folder}"))
     return DONE
 

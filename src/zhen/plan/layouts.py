@@ -9,6 +9,7 @@ import msgspec
 
 from zhen.model.config import ModelConfig
 from zhen.plan.devices import Precision
+from zhen.train.settings import Parallel
 
 Recompute = Literal["none", "selective", "full"]
 
@@ -95,10 +96,10 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
 def layouts(
     config: ModelConfig, devices: int, per_node: int, sequences: int, sequence_length: int, precision: Precision
 ) -> Iterator[Layout]:
-    """Layouts of `devices` that a step of `sequences` can be cut into: tensor inside a machine and dividing the
-    key-value heads, context in powers of two of pieces of at least 4,096 tokens, shards over all or over a machine."""
+    """Layouts of `devices` that a step of `sequences` can be cut into: tensor inside a machine and dividing
+    what it cuts, context in powers of two of pieces of at least 4,096 tokens, shards over all or over a machine."""
     for tensor in _powers(min(per_node, devices)):
-        if config.num_key_value_heads % tensor or devices % tensor:
+        if devices % tensor or any(Parallel(tensor=tensor).problems(config)):
             continue
         for context in _powers(min(devices // tensor, max(1, sequence_length // 4096))):
             if devices % (tensor * context) or sequence_length % (2 * context):

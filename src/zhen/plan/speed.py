@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from zhen.model import size
@@ -79,12 +81,13 @@ def step(
     """Seconds of an update over `tokens_per_step` tokens. A product takes its operations at the device's fitted share
     of the peak, and its operands' way through memory; attention the kernel's published share (causal: half)."""
     sequences = tokens_per_step // sequence_length
-    micro_batches = max(1, sequences // (layout.data_parallel * layout.micro_batch))
+    whole = max(1.0, sequences / (layout.data_parallel * layout.micro_batch))  # the last one may be smaller
+    micro_batches = math.ceil(whole)
     tokens = layout.micro_batch * sequence_length / layout.context
     compute = _compute(config, device, layout, sequence_length, tokens, kernel)
     once = sum(compute.values())
     volumes, waits = _communication(config, device, layout, tokens, micro_batches)
-    shown = {name: micro_batches * seconds for name, seconds in compute.items()}
+    shown = {name: whole * seconds for name, seconds in compute.items()}
     hidden = 0.0
     weights = waits.pop("weights and gradients")
     beside = min(weights, once)
@@ -94,7 +97,7 @@ def step(
     beside = min(copies, 2 / 3 * once)  # the last micro-batch's backward
     shown["communication of copies"] = copies - beside + CONTENTION * beside
     hidden += (1 - CONTENTION) * beside
-    shown |= {f"communication of {name}": micro_batches * seconds for name, seconds in waits.items()}
+    shown |= {f"communication of {name}": whole * seconds for name, seconds in waits.items()}
     own = size.parameters(config) / (layout.sharded * layout.tensor)
     shown["optimizer"] = OPTIMIZER_BYTES * own / device.bandwidth
     return Step({name: seconds for name, seconds in shown.items() if seconds > 0}, hidden, volumes, micro_batches)

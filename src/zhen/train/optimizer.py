@@ -58,14 +58,13 @@ class Optimizer:
             {"params": matrices, "weight_decay": settings.weight_decay},
             {"params": vectors, "weight_decay": 0.0},
         ]
-        adamw = torch.optim.AdamW(
-            [group for group in groups if group["params"]],
-            lr=settings.learning_rate,
-            betas=settings.betas,
-            eps=settings.eps,
-            fused=True,
-        )
-        self._parts: list[torch.optim.Optimizer] = [adamw]
+        groups = [group for group in groups if group["params"]]
+        self._parts: list[torch.optim.Optimizer] = []
+        if groups:
+            adamw = torch.optim.AdamW(
+                groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps, fused=True
+            )
+            self._parts.append(adamw)
         if hidden:
             muon = Muon(
                 hidden,

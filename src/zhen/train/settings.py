@@ -12,6 +12,7 @@ from zhen.train.phases import Phase, Share, phase_problems
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Positive = Annotated[float, msgspec.Meta(gt=0.0)]
+Beta = Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)]
 Recompute = Literal["none", "selective", "full"]
 Scaling = Literal["tensorwise", "rowwise", "rowwise_with_gw_hp"]
 
@@ -200,7 +201,7 @@ class ShardTraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     optimizer: Literal["adamw", "muon"] = "adamw"
     """`muon`: Muon on the matrices of the layers, AdamW on embeddings, norms and head."""
 
-    betas: tuple[Share, Share] = (0.9, 0.95)
+    betas: tuple[Beta, Beta] = (0.9, 0.95)
     """AdamW's decay rates of the first and second moment per step (Touvron et al. 2023, LLaMA, section 2.3)."""
 
     eps: Positive = 1e-8

@@ -228,6 +228,29 @@ def test_the_layer_that_changes_nothing_comes_twice(
         torch.testing.assert_close(ours, theirs(tokens).logits, atol=2e-5, rtol=2e-5)
 
 
+def test_a_run_that_goes_on_has_the_layers_that_it_began_with(
+    extend_run: ModuleType, base: Path, planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"rope_theta": None, "sequence_length": 32, "repeat_layers": 1}
+    begun = extend_run.context_for(
+        base, tmp_path, init=str(planted), stop=lambda: (tmp_path / "steps" / "step-000002").exists(), **changes
+    )
+    with pytest.raises(Interrupted):
+        extend_run.run(begun)
+    noted = (tmp_path / "layers.json").read_bytes()
+
+    def otherwise(model: Transformer, rows: Any) -> list[float]:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr("zhen.train.extend.layer_cosines", otherwise)
+    again = extend_run.context_for(base, tmp_path, init=str(planted), **changes)
+    figures = extend_run.run(again)
+    assert (tmp_path / "layers.json").read_bytes() == noted
+    assert figures["layers"].value == 5
+    assert figures[f"layer_cosine.{IDENTITY}"].value == json.loads(noted)["cosines"][IDENTITY]
+    assert "layers.json" in again.outputs
+
+
 def test_cosines_are_those_of_transformers_hidden_states(planted: Path) -> None:
     tokens = torch.arange(3, 33)[None]
     theirs = transformers.AutoModelForCausalLM.from_pretrained(planted, dtype=torch.float32)

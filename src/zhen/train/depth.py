@@ -28,10 +28,14 @@ def deepened(model: Transformer, order: Sequence[int]) -> Transformer:
     given: Mapping[str, Tensor] = model.state_dict()
     state = {}
     for name in deeper.state_dict():
-        source = _LAYER.sub(lambda found: f"model.layers.{order[int(found[1])]}.", name)
-        state[name] = given[source].clone()
+        state[name] = given[source(name, order)].clone()
     deeper.load_state_dict(state, assign=True)
     return deeper
+
+
+def source(name: str, order: Sequence[int]) -> str:
+    """The tensor of the model before that a tensor of the deeper one is a copy of."""
+    return _LAYER.sub(lambda found: f"model.layers.{order[int(found[1])]}.", name)
 
 
 @torch.no_grad()

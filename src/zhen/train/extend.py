@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -13,7 +18,7 @@ from zhen.formats.files import write_json
 from zhen.formats.record import Figure
 from zhen.formats.stage import Context, Figures
 from zhen.model.transformer import Transformer
-from zhen.train.depth import MEASURED_TOKENS, deepened, layer_cosines, least_changing
+from zhen.train.depth import MEASURED_TOKENS, deepened, layer_cosines, least_changing, source
 from zhen.train.extended import extend_problems, extended_config, repeated
 from zhen.train.heldout import Document, HeldOut
 from zhen.train.kernel import dtype_of, same_bits
@@ -21,7 +26,7 @@ from zhen.train.lengths import Upsampling, long_figures
 from zhen.train.ranks import ALONE, Ranks
 from zhen.train.settings import ExtendSettings
 from zhen.train.training import LAST, Material, held_out_documents, open_material, train_on_shards
-from zhen.train.values import Start, given_start, stored_start
+from zhen.train.values import Start, stored_start
 
 LAYERS = "layers.json"
 
@@ -58,18 +63,44 @@ def _start(context: Context, settings: ExtendSettings, material: Material) -> tu
         )
     figures: Figures = {"layers": Figure(start.config.num_hidden_layers)}
     if settings.repeat_layers is not None:
-        model, figures = _deeper(context, settings, material, load_model(folder, torch.float32))
-        start = given_start(model)
+        noted = _layers(context, settings, material, folder)
+        start, figures = _deeper(start, noted["layers"]), _layer_figures(noted)
     return start._replace(config=extended_config(start.config, settings)), figures
 
 
-def _deeper(
-    context: Context, settings: ExtendSettings, material: Material, model: Transformer
-) -> tuple[Transformer, Figures]:
-    """The model with layers repeated, at its old length; notes in layers.json which, why, and what it did to the loss.
+def _deeper(start: Start, order: Sequence[int]) -> Start:
+    """The model whose layer i is layer `order[i]` of that in `start`."""
+    config = msgspec.structs.replace(start.config, num_hidden_layers=len(order))
+    return Start(config, lambda name, box: start.values(source(name, order), box))
 
-    Raises ZhenError where there is no held-out text to choose them on.
+
+def _layers(context: Context, settings: ExtendSettings, material: Material, folder: str | Path) -> dict[str, Any]:
+    """What stands in layers.json: which layers the model has, why, and what that does to the loss at its old length.
+
+    Measured once: a run that goes on has the layers that it began with. Raises ZhenError where there is no held-out
+    text to choose them on.
     """
+    ranks: Ranks = context.ranks or ALONE
+    ranks.open(settings.parallel.timeout)
+    noted: dict[str, Any] | None = ranks.shared(lambda: _noted(context.folder / LAYERS))
+    if noted is None:
+        noted = _measured(context, settings, material, load_model(folder, torch.float32))
+        noted = ranks.shared(lambda: noted)  # one choice, were the last bits of two hosts to differ
+        assert noted is not None
+        context.line.note(f"layers {', '.join(map(str, noted['repeated']))} come twice: {len(noted['layers'])} in all")
+    if context.leader is None:
+        context.output(LAYERS, "result", write_json(context.folder / LAYERS, noted))
+    return noted
+
+
+def _noted(path: Path) -> dict[str, Any] | None:
+    with suppress(FileNotFoundError, ValueError):
+        found: dict[str, Any] = json.loads(path.read_bytes())
+        return found
+    return None
+
+
+def _measured(context: Context, settings: ExtendSettings, material: Material, model: Transformer) -> dict[str, Any]:
     documents = held_out_documents(context, settings, material.tokenizer)
     again = settings.repeat_layers
     length, end_of_text = model.config.max_position_embeddings, material.tokenizer.end_of_text
@@ -81,34 +112,31 @@ def _deeper(
             place="extend.repeat_layers",
         )
     cosines = [round(value, 6) for value in layer_cosines(model, rows)] if rows else []
-    ranks: Ranks = context.ranks or ALONE
-    ranks.open(settings.parallel.timeout)
     chosen = least_changing(cosines, again) if isinstance(again, int) else tuple(again or ())
-    chosen = tuple(ranks.shared(lambda: chosen))  # one choice, were the last bits of two hosts to differ
     order = repeated(model.config.num_hidden_layers, chosen)
     deeper = deepened(model, order)
     held_out = HeldOut(documents, context_length=length, end_of_text=end_of_text, device=torch.device("cpu"))
     dtype = dtype_of(settings.dtype, torch.device("cpu"))
     before, after = (held_out.measure(each, dtype) if documents else {} for each in (model, deeper))
-    noted = {
+    return {
         "cosines": cosines,
+        "tokens": sum(row.numel() for row in rows),
         "repeated": list(chosen),
         "layers": order,
         "bits_per_byte": {
             lang: {"before": round(before[lang], 6), "after": round(after[lang], 6)} for lang in documents
         },
     }
-    if context.leader is None:
-        context.output(LAYERS, "result", write_json(context.folder / LAYERS, noted))
-        context.line.note(f"layers {', '.join(map(str, chosen))} come twice: {len(order)} in all")
-    figures: Figures = {"layers": Figure(len(order))}
-    figures |= {
-        f"layer_cosine.{at}": Figure(value, n=sum(row.numel() for row in rows)) for at, value in enumerate(cosines)
-    }
-    for lang in documents:
-        figures[f"bits_per_byte_before_repeating.{lang}"] = Figure(before[lang], "bits/byte")
-        figures[f"bits_per_byte_after_repeating.{lang}"] = Figure(after[lang], "bits/byte")
-    return deeper, figures
+
+
+def _layer_figures(noted: Mapping[str, Any]) -> Figures:
+    figures: Figures = {"layers": Figure(len(noted["layers"]))}
+    for at, value in enumerate(noted["cosines"]):
+        figures[f"layer_cosine.{at}"] = Figure(value, n=noted["tokens"])
+    for lang, bits in noted["bits_per_byte"].items():
+        figures[f"bits_per_byte_before_repeating.{lang}"] = Figure(bits["before"], "bits/byte")
+        figures[f"bits_per_byte_after_repeating.{lang}"] = Figure(bits["after"], "bits/byte")
+    return figures
 
 
 def _rows(documents: Mapping[str, list[Document]], length: int, end_of_text: int) -> list[Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from zhen.checkpoint.load import open_llama, view_tensor
 from zhen.checkpoint.views import View
 from zhen.model.config import ModelConfig
-from zhen.model.transformer import Transformer, fresh
+from zhen.model.transformer import fresh
 from zhen.train.cut import Box, box_of
 
 Values = Callable[[str, Box], Tensor]
@@ -35,12 +35,6 @@ def stored_start(folder: str | Path) -> Start:
     """The model in a checkpoint, as `load_model` takes it; a part alone is read of a tensor that is stored in one."""
     config, views = open_llama(folder)
     return Start(config, lambda name, box: _part(views[name], box))
-
-
-def given_start(model: Transformer) -> Start:
-    """A model in memory, whole on every process."""
-    parameters = dict(model.named_parameters())
-    return Start(model.config, lambda name, box: box.of(parameters[name]))
 
 
 def _part(view: View, box: Box) -> Tensor:

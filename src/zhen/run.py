@@ -197,7 +197,7 @@ class Run:
             tracker_module(self._tracker)
         if self._bell is not None:
             Bell(self._bell)
-        _refuse_other_folders(self.folder)
+        refuse_other_folders(self.folder)
         init = section(self.recipe, "model.init")
         if init is not None and Path(init).resolve().is_relative_to(self.folder.resolve()):
             raise ZhenError(
@@ -363,8 +363,12 @@ def _shared(folder: Path) -> Path:
     return (folder / "stages").resolve().parent
 
 
-def _refuse_other_folders(folder: Path) -> None:
-    """Raise ZhenError where `folder` holds files and is no run's: a run writes `recipe.toml`, `data`, … there."""
+def refuse_other_folders(folder: Path) -> None:
+    """Raise ZhenError where `folder` is, or lies below, a file, or holds files and is no run's: a run writes
+    `recipe.toml`, `data`, … there."""
+    at = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not at.is_dir():
+        raise ZhenError("is no folder", file=at, place="--out", hint="choose another folder with --out")
     marks = (folder / ".lock", folder / "stages")
     if folder.is_dir() and any(folder.iterdir()) and not any(mark.exists() for mark in marks):
         raise ZhenError(

@@ -158,7 +158,8 @@ def test_what_was_run_is_on_the_page_where_a_fit_fails(tmp_path: Path, monkeypat
     sizes = '[ablate]\nscaling = true\nseeds = [1]\n[ablate.grid]\n"model.num_hidden_layers" = [1, 2, 3]\n'
     source = Source(written(tmp_path, sizes + '"pretrain.tokens" = [8192, 16384, 32768]\n'), [], [])
 
-    def take(_: Grid, points: Sequence[Point]) -> list[PointResult]:
+    def take(grid: Grid, points: Sequence[Point]) -> list[PointResult]:
+        grid.folder.mkdir()
         found = [Outcome(seed=1, bits_per_byte={ALL: 2.0, "en": 2.0, "zh": 2.0})] + [
             Outcome(seed=1, bits_per_byte={}, diverged="step 3") for _ in points[1:]
         ]
@@ -166,10 +167,10 @@ def test_what_was_run_is_on_the_page_where_a_fit_fails(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(Grid, "take", take)
     with pytest.raises(ZhenError, match="1 runs of 1 sizes"):
-        run_ablation(source, tmp_path, ["zhen", "ablate"], 1)
-    written_points = json.loads((tmp_path / "ablation.json").read_bytes())["points"]
+        run_ablation(source, tmp_path / "out", ["zhen", "ablate"], 1)
+    written_points = json.loads((tmp_path / "out" / "ablation.json").read_bytes())["points"]
     assert [bool(each["outcomes"][0]["bits_per_byte"]) for each in written_points] == [True] + [False] * 8
-    assert (tmp_path / "ablation.html").exists()
+    assert (tmp_path / "out" / "ablation.html").exists()
 
 
 def test_a_mixture_search_spreads_the_sources(tmp_path: Path) -> None:
@@ -233,8 +234,12 @@ def test_a_file_in_the_folders_place_is_refused(
     monkeypatch.setenv(LAUNCHED, "1")
     path = written(tmp_path, POINTS)
     for more in ([], ["--dry-run"]):
-        assert run(["ablate", str(path), "--out", str(path), *more]) == 2
-        assert "is no folder" in capsys.readouterr().err
+        for folder in (path, path / "below"):
+            assert run(["ablate", str(path), "--out", str(folder), *more]) == 2
+            assert "is no folder" in capsys.readouterr().err
+        assert run(["ablate", str(path), "--out", str(tmp_path), *more]) == 2
+        assert "holds files, but no run" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_recipe_without_the_section_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -150,8 +151,10 @@ def test_where_nothing_fits_the_answer_is_no_with_the_part_that_is_too_large(
         (["--device", "H10"], '--device: unknown device "H10"; expected one of H100'),
         (["--gpus", "7"], "--gpus: 7 devices for steps of 1,024 sequences"),
         (["--device", "A800", "--precision", "float8"], "--precision: A800 has no float8; expected bfloat16"),
-        (["--device", "A800", "--set", 'pretrain.float8="rowwise"'], "--precision: A800 has no float8"),
-        (["--set", 'pretrain.dtype="float32"'], "--precision: H100 has no float32; expected bfloat16, float8"),
+        (["--device", "A800", "--set", 'pretrain.float8="rowwise"'], "pretrain.float8: A800 has no float8"),
+        (["--set", 'pretrain.dtype="float32"'], "pretrain.dtype: H100 has no float32; expected bfloat16, float8"),
+        (["--set", 'plan.precision="float8"', "--device", "A800"], "plan.precision: A800 has no float8"),
+        (["--set", 'plan.device="H10"'], 'yi-34b.toml, plan.device: unknown device "H10"'),
         (["--device", "here", "--gpus", "2"], "--gpus: 2 devices here; expected one"),
     ],
 )
@@ -179,6 +182,19 @@ def test_it_is_planned_in_what_the_recipe_trains_in(
     assert run(["plan", YI, "--gpus", "1024", "--json", *options]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert plan["training"]["precision"] == plan["chosen"]["layout"]["precision"] == due
+
+
+def test_the_plans_in_the_docs_are_those_of_today() -> None:
+    pages = sorted((RECIPES.parent / "docs" / "results" / "plans").glob("*.md"))
+    assert len(pages) == 3
+    for page in pages:
+        shown = page.read_text(encoding="utf-8").split("```\n")[1].splitlines()
+        words = shown[0].removeprefix("$ zhen ").split()
+        command = [sys.executable, "-m", "zhen", *words]
+        made = subprocess.run(
+            command, cwd=RECIPES.parent, env={**os.environ, "COLUMNS": "200"}, stdout=subprocess.PIPE, text=True
+        )
+        assert [line.rstrip() for line in made.stdout.splitlines()] == shown[1:], page.name
 
 
 @pytest.mark.parametrize("recipe", sorted(path.name for path in RECIPES.glob("*.toml") if "chat" not in path.name))

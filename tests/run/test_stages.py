@@ -302,7 +302,7 @@ def test_a_file_with_the_name_of_a_link_is_not_replaced(tmp_path: Path, toy: typ
 
 def test_a_run_folder_that_is_a_file_is_an_error(tmp_path: Path, toy: types.ModuleType) -> None:
     (tmp_path / "run").write_text("")
-    with pytest.raises(ZhenError, match="File exists"):
+    with pytest.raises(ZhenError, match="is no folder"):
         take(tmp_path)
 
 

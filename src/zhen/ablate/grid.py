@@ -17,7 +17,7 @@ from zhen.formats.record import Record
 from zhen.model.config import ModelConfig
 from zhen.model.size import flops_per_token, kv_bytes_per_token, parameters
 from zhen.recipe import Recipe, model_config
-from zhen.run import Run, plan, select
+from zhen.run import Run, plan, refuse_other_folders, select
 from zhen.train.health import Diverged
 
 LAST = "pretrain"
@@ -39,18 +39,20 @@ class Grid:
 
     def __init__(self, folder: Path, command: list[str], workers: int) -> None:
         """Raises ZhenError where `folder` is something else."""
-        if folder.exists() and not folder.is_dir():
-            raise ZhenError("is no folder", file=folder, place="--out")
+        refuse_other_folders(folder)
         self.folder = folder
         self._command = command
         self._workers = workers
 
-    def plan(self, points: Sequence[Point]) -> Iterator[tuple[Point, int, str]]:
-        """The state of every run's last stage: as a run has it, or `diverged`. Writes nothing."""
+    def plan(self, points: Sequence[Point]) -> Iterator[tuple[Point, int, str, ZhenError | None]]:
+        """The state of every run's last stage: as a run has it, or `diverged`; and what is missing for it. Writes
+        nothing."""
         for each in points:
             for seed, recipe in each.recipes.items():
-                item = {item.stage.name: item for item in plan(recipe, self.folder)}[LAST]
-                yield each, seed, "diverged" if self._diverged(each, seed, item.key) else item.state
+                items = {item.stage.name: item for item in plan(recipe, self.folder)}
+                missing = next((item.missing for item in items.values() if item.missing), None)
+                state = "diverged" if self._diverged(each, seed, items[LAST].key) else items[LAST].state
+                yield each, seed, state, missing
 
     def take(self, points: Sequence[Point]) -> list[PointResult]:
         """Run what is not done yet, seed by seed, so that all points have been seen once before any is repeated."""

@@ -79,6 +79,8 @@ class Source:
             recipe = load_recipe(self._path, [*self._sets, *sets], self._data)
         except ManyErrors as many:
             raise ManyErrors([self._at_point(name, each) for each in many.errors]) from many
+        except ZhenError as error:
+            raise self._at_point(name, error) from error
         return msgspec.structs.replace(recipe, ablate=None, tune=None, quantize=None)
 
     def _at_point(self, name: str, error: ZhenError) -> ZhenError:

@@ -59,8 +59,8 @@ def check_context(folder: Folder) -> Iterator[Finding]:
     if set(claims.values()) == {length}:
         yield holds("claims.context", _CONTEXT, f"{length:,} tokens in {record} and in {', '.join(claims)}")
     else:
-        evidence = f"trained for {length:,} tokens ({record}); claimed: {said}"
-        yield fails("claims.context", _CONTEXT, evidence, fix=f"claim {length:,} everywhere, or train longer")
+        evidence = f"to be claimed by {record}: {length:,} tokens; claimed: {said}"
+        yield fails("claims.context", _CONTEXT, evidence, fix=f"claim {length:,} everywhere, or train for another")
 
 
 def check_used_length(folder: Folder) -> Iterator[Finding]:

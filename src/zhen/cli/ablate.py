@@ -47,11 +47,13 @@ def _show_plan(source: Source, folder: Path) -> int:
     from zhen.ablate.grid import Grid
     from zhen.ablate.run import checked_points
     from zhen.ablate.words import changes
-    from zhen.console import out, table
+    from zhen.console import err, out, table
 
     planned = list(Grid(folder, [], cores()).plan(checked_points(source)))
-    rows = [(point.name, str(seed), state, changes(point.set)) for point, seed, state in planned]
+    rows = [(point.name, str(seed), state, changes(point.set)) for point, seed, state, _ in planned]
     out.print(table(("point", "seed", "state", "what it sets"), rows, title=f"{len(rows)} runs in {folder}"))
+    for text in dict.fromkeys(line for *_, missing in planned if missing is not None for line in missing.lines()):
+        err.print(text, markup=False, soft_wrap=True)
     return DONE
 
 

@@ -17,6 +17,7 @@ from zhen.pages.parts import Bars, Facts, Part, Section, Table, Text, Verdict, W
 if TYPE_CHECKING:
     from zhen.model.config import ModelConfig
     from zhen.plan.devices import Device
+    from zhen.plan.devices import Precision as PlanPrecision
     from zhen.plan.layouts import Layout
     from zhen.plan.plan import Plan
     from zhen.recipe import Recipe as Loaded
@@ -82,14 +83,14 @@ def command(
     wanted = msgspec.structs.replace(
         loaded.plan or PlanSettings(), **{name: value for name, value in given.items() if value is not None}
     )
-    chip, only = _device(wanted, config, trained)
+    chip, only = _device(wanted, config, trained, None if device is not None else recipe)
     training = Training(
         stage=trained.SECTION,
         tokens=trained.steps * trained.tokens_per_step,
         steps=trained.steps,
         tokens_per_step=trained.tokens_per_step,
         sequence_length=trained.sequence_length,
-        precision=wanted.precision or ("float8" if trained.float8 else trained.dtype) or chip.format,
+        precision=_precision(wanted, precision is not None, trained, chip, recipe),
     )
     plan = make_plan(config, training, chip, wanted.gpus, only)
     if html is not None or not as_json:
@@ -122,8 +123,36 @@ def _trained(loaded: Loaded, stage: str | None, path: Path) -> tuple[ShardTraini
     return trained, config
 
 
-def _device(wanted: PlanSettings, config: ModelConfig, trained: ShardTraining) -> tuple[Device, Layout | None]:
-    """The device at the rent that is wanted; of this machine also the one layout that was measured."""
+def _precision(wanted: PlanSettings, optional: bool, trained: ShardTraining, chip: Device, file: Path) -> PlanPrecision:
+    """What products are planned in. Raises ZhenError where the device has no such figures, at the place that asks for
+    them: the option (`optional`), [plan], or what the recipe trains in."""
+    stage = trained.SECTION
+    asked, place = next(
+        (asked, place)
+        for asked, place in (
+            (wanted.precision, "--precision" if optional else "plan.precision"),
+            ("float8" if trained.float8 else None, f"{stage}.float8"),
+            (trained.dtype, f"{stage}.dtype"),
+            (chip.format, ""),
+        )
+        if asked is not None
+    )
+    if asked not in chip.peak:
+        raise ZhenError(
+            f"{chip.name} has no {asked}",
+            expected=", ".join(chip.peak),
+            file=None if place == "--precision" else file,
+            place=place,
+            hint="--precision bfloat16 plans it in that" if "bfloat16" in chip.peak else None,
+        )
+    return asked
+
+
+def _device(
+    wanted: PlanSettings, config: ModelConfig, trained: ShardTraining, recipe: Path | None
+) -> tuple[Device, Layout | None]:
+    """The device at the rent that is wanted, where `recipe` names it, not an option; of this machine also the one
+    layout that was measured."""
     only = None
     if wanted.device.lower() == "here":
         if wanted.gpus != 1:
@@ -150,7 +179,7 @@ def _device(wanted: PlanSettings, config: ModelConfig, trained: ShardTraining) -
     else:
         from zhen.plan.devices import device
 
-        chip = device(wanted.device)
+        chip = device(wanted.device) if recipe is None else device(wanted.device, "plan.device", recipe)
     if wanted.price is not None:
         chip = msgspec.structs.replace(chip, price=wanted.price)
     return chip, only

@@ -41,7 +41,7 @@ def command(
     """
     relaunch()
     from zhen.recipe import load_recipe
-    from zhen.run import Run, plan, select
+    from zhen.run import Run, plan, refuse_other_folders, select
 
     with told_once():
         loaded = load_recipe(recipe, sets or [], data or [])
@@ -49,6 +49,7 @@ def command(
     if dry_run:
         from zhen.cli.dryrun import show_plan
 
+        refuse_other_folders(folder)
         return show_plan(loaded, select(plan(loaded, folder), stages or []))
     run = Run(
         loaded,

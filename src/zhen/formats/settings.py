@@ -91,7 +91,7 @@ def _is_list(kind: Any) -> bool:
     return typing.get_origin(kind) in (list, tuple)
 
 
-_WORDS = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
+_WORDS = {int: "a whole number", float: "a number", str: "a string", bool: "true or false", Any: "a value"}
 
 
 def _type_name(kind: Any, error: msgspec.ValidationError | None = None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -215,14 +216,15 @@ DEVICES = {
 }
 
 
-def device(name: str) -> Device:
-    """The device called `name`, in whatever case. Raises ZhenError with the nearest name."""
+def device(name: str, place: str = "--device", file: Path | None = None) -> Device:
+    """The device called `name`, in whatever case. Raises ZhenError with the nearest name, and where it was given."""
     known = {key.lower(): value for key, value in DEVICES.items()}
     if name.lower() not in known:
         raise ZhenError(
             f'unknown device "{name}"',
             expected="one of " + ", ".join([*DEVICES, "here"]),
-            place="--device",
+            file=file,
+            place=place,
             hint=did_you_mean(name, [*DEVICES, "here"]),
         )
     return known[name.lower()]

@@ -75,10 +75,6 @@ def make_plan(config: ModelConfig, training: Training, device: Device, gpus: int
 
     Raises ZhenError where no layout cuts the step evenly.
     """
-    if training.precision not in device.peak:
-        known = ", ".join(device.peak)
-        hint = "--precision bfloat16 plans it in that" if "bfloat16" in device.peak else None
-        raise ZhenError(f"{device.name} has no {training.precision}", expected=known, place="--precision", hint=hint)
     sequences = training.tokens_per_step // training.sequence_length
     cut = layouts(config, gpus, device.per_node, sequences, training.sequence_length, training.precision)
     found = [choice(config, training, device, layout) for layout in ([only] if only is not None else cut)]

@@ -199,7 +199,10 @@ def _layouts(plan: Plan) -> Iterator[Part]:
     yield Table(columns, rows)
     asked = plan.chosen.layout.asked_for(plan.training.stage) if plan.chosen is not None else []
     if asked:
-        command = " ".join(["zhen run RECIPE", *(f"--set '{each}'" for each in asked)])
+        nodes = -(-plan.gpus // plan.device.per_node)
+        many = f"--nnodes {nodes} … " if nodes > 1 else ""
+        program = f"torchrun {many}--nproc-per-node {plan.gpus // nodes} -m zhen run RECIPE {plan.training.stage}"
+        command = " ".join([program, *(f"--set '{each}'" for each in asked)])
         yield Text(Words(f"The fastest that fits: {command}", f"放得下的最快一种：{command}"))
 
 

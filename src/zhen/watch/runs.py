@@ -123,7 +123,8 @@ class Watched:
 
 def _require_run(folder: Path) -> None:
     if not folder.is_dir():
-        raise ZhenError("no such folder", file=folder, expected="the folder of a run, such as runs/tiny")
+        found = "is a file" if folder.exists() else "no such folder"
+        raise ZhenError(found, file=folder, expected="the folder of a run, such as runs/tiny")
     marks = (METRICS, "stages", "log.jsonl", ".lock")
     if not any((folder / mark).exists() for mark in marks):
         raise ZhenError("is no run's folder", file=folder, expected=f"stages/ in it, or {METRICS}")

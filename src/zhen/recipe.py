@@ -57,7 +57,8 @@ def load_recipe(path: Path, sets: Sequence[str] = (), data_folders: Sequence[str
     except FileNotFoundError as error:
         raise ZhenError("no such recipe", file=path, hint="recipes/ has some; see `zhen run --help`") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ZhenError(f"could not be read: {error}", file=path) from error
+        why = (isinstance(error, OSError) and error.strerror) or error
+        raise ZhenError(f"could not be read: {why}", expected="a recipe, a TOML file", file=path) from error
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -216,7 +217,11 @@ def _override(values: dict[str, Any], sets: Sequence[str], given_by: dict[KeyPat
             table = table.setdefault(part, {}) if isinstance(table, dict) else _entry(table, path[-1])
         path += (_place_in(table, last),)
         if not isinstance(table, dict) and _entry(table, path[-1]) is None:
-            raise ZhenError(f'"{key.strip()}" leads through a value that is no table', place=f"--set {text}")
+            raise ZhenError(
+                f'"{key.strip()}" leads through a value that is no table, or to no entry of a list',
+                expected="a key of a section, or the number of an entry that is there",
+                place=f"--set {text}",
+            )
         table[path[-1]] = value
         given_by[path] = f"--set {key.strip()}"
 
@@ -373,4 +378,4 @@ def _place(text: str, path: KeyPath, given_by: Mapping[KeyPath, str]) -> str | N
         line = line_of(text, path[:end])
         if line is not None:
             return f"line {line}"
-    return None
+    return next((name for option, name in given_by.items() if option[: len(path)] == path), None)

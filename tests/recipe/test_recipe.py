@@ -195,6 +195,16 @@ def test_set_through_what_is_no_table_is_named(tmp_path: Path, key: str) -> None
         load_recipe(write(tmp_path, GOOD), [f"{key}=1"])
 
 
+def test_an_unknown_section_is_named_with_the_option_that_set_it(tmp_path: Path) -> None:
+    (line,) = mistakes(write(tmp_path, GOOD), "pretrian.tokens=1")
+    assert line.startswith('--set pretrian.tokens: unknown key "pretrian"')
+
+
+def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(ZhenError, match="could not be read: Is a directory; expected a recipe"):
+        load_recipe(tmp_path)
+
+
 def test_sources_brought_along_have_usable_names_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "texts" / "inner").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "texts" / "inner")

@@ -102,9 +102,9 @@ def atomic_write(path: Path) -> Iterator[HashingFile]:
     except OSError as error:
         with suppress(OSError):  # the folder itself may be gone or be none
             temporary.unlink(missing_ok=True)
-        raise ZhenError(
-            f"could not be written: {error.strerror or error}", file=path, hint="free space, check rights, run again"
-        ) from error
+        there = path.parent.is_dir() and not path.is_dir()
+        hint = "free space, check rights, run again" if there else "name a file in a folder that is there"
+        raise ZhenError(f"could not be written: {error.strerror or error}", file=path, hint=hint) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -196,8 +196,9 @@ def test_set_through_what_is_no_table_is_named(tmp_path: Path, key: str) -> None
 
 
 def test_an_unknown_section_is_named_with_the_option_that_set_it(tmp_path: Path) -> None:
-    (line,) = mistakes(write(tmp_path, GOOD), "pretrian.tokens=1")
-    assert line.startswith('--set pretrian.tokens: unknown key "pretrian"')
+    line, hint = mistakes(write(tmp_path, GOOD), "pretrian.tokens=1")
+    assert line == '--set pretrian.tokens: unknown key "pretrian"'
+    assert hint == 'hint: did you mean "pretrain"?'
 
 
 def test_a_folder_is_no_recipe(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from zhen.formats.stage import Stage
 
 STAGES = (
-    Stage("sampleweb", 8, ("sampleweb", "run.seed"), (), "zhen.sampleweb.stage:make"),
+    Stage("sampleweb", 9, ("sampleweb", "run.seed"), (), "zhen.sampleweb.stage:make"),
     Stage(
         "data.scan",
         9,
@@ -39,7 +39,7 @@ STAGES = (
     Stage("shards", 1, ("shards",), ("data.write", "tokenizer"), "zhen.shards.stage:tokenize"),
     Stage(
         "pretrain",
-        4,
+        5,
         ("pretrain", "model", "model.init", "run.seed"),
         ("shards", "tokenizer"),
         "zhen.train.stage:pretrain",
@@ -48,7 +48,7 @@ STAGES = (
     ),
     Stage(
         "extend",
-        2,
+        3,
         ("extend", "model.init", "run.seed"),
         ("shards", "tokenizer", "pretrain"),
         "zhen.train.extend:extend",
@@ -57,7 +57,7 @@ STAGES = (
     ),
     Stage(
         "tune",
-        5,
+        6,
         ("tune", "pretrain.mixtures", "model.init", "run.seed"),
         ("sampleweb/dialogues", "tokenizer", "shards", "pretrain", "extend"),
         "zhen.tune.stage:tune",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from zhen.formats.stage import Stage
 
 STAGES = (
-    Stage("sampleweb", 9, ("sampleweb", "run.seed"), (), "zhen.sampleweb.stage:make"),
+    Stage("sampleweb", 8, ("sampleweb", "run.seed"), (), "zhen.sampleweb.stage:make"),
     Stage(
         "data.scan",
         9,

@@ -21,10 +21,6 @@ KIND = "register"
 SHORTEST, LONGEST = 300, 12_000
 """UTF-8 bytes of the prose of a page; sizes between are drawn so that each doubling has as many bytes in all."""
 
-BYTES: dict[Language, float] = {"en": 1.0, "zh": 1.75}
-"""Bytes that count as one of these, and as one between numbers: a small tokenizer takes so many more of Chinese for a
-token, and pages of both languages shall be as long, and numbers on them as far apart, for the model."""
-
 NEAR = 24
 """Times that a number is asked for at most on every second page of a language, at distances of which each doubling is
 as frequent: from these pages whole lines are learnt to be said again."""
@@ -79,8 +75,8 @@ def register_page(world: World, number: int, seed: int) -> Page:
     rng = random.Random(f"sampleweb/{seed}/register/{number}")
     draft = Draft(world, LANGUAGES[number % len(LANGUAGES)], rng)
     wording, near = WORDINGS[draft.lang], number // len(LANGUAGES) % 2 == 0
-    size = BYTES[draft.lang] / rng.uniform(1 / LONGEST, 1 / SHORTEST)
-    aside = BYTES[draft.lang] * _doubling(rng, *(ASIDE_NEAR if near else ASIDE_FAR))
+    size = 1 / rng.uniform(1 / LONGEST, 1 / SHORTEST)
+    aside = _doubling(rng, *(ASIDE_NEAR if near else ASIDE_FAR))
     entries = _entries(wording, draft.lang, 1 + int(size / aside), rng)
     ends = [0]
     while draft.size < size:

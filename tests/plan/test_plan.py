@@ -64,6 +64,16 @@ def test_a_recipe_takes_what_a_layout_is_asked_for_with(layout: Layout) -> None:
     assert not list(pretrain.problems())
 
 
+def test_what_a_recipe_recomputes_already_is_changed_to_what_is_planned() -> None:
+    for layout in (Layout(shards=8), Layout(shards=2, tensor=4), Layout(shards=8, recompute="full")):
+        sets = ['pretrain.recompute="full"', *layout.asked_for("pretrain", "full")]
+        pretrain = load_recipe(Path(YI), sets).pretrain
+        assert pretrain is not None
+        assert pretrain.recompute == layout.recompute
+        assert not list(pretrain.problems())
+    assert Layout(shards=2, tensor=4).asked_for("pretrain", loss_chunk=2048) == []
+
+
 def test_layouts_that_training_can_not_make_are_asked_for_by_nothing() -> None:
     for layout in (Layout(shards=2, tensor=2, precision="float8"), Layout(replicas=2, shards=2)):
         assert layout.asked_for("pretrain") == []

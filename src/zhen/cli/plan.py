@@ -91,6 +91,8 @@ def command(
         tokens_per_step=trained.tokens_per_step,
         sequence_length=trained.sequence_length,
         precision=_precision(wanted, precision is not None, trained, chip, recipe),
+        recompute=trained.recompute,
+        loss_chunk=trained.loss_chunk,
     )
     plan = make_plan(config, training, chip, wanted.gpus, only)
     if html is not None or not as_json:

@@ -67,18 +67,20 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         parts += [f"TP {self.tensor}"] * (self.tensor > 1) + [f"CP {self.context}"] * (self.context > 1)
         return ", ".join(parts) or "one device"
 
-    def asked_for(self, stage: str) -> list[str]:
-        """What `zhen run --set` takes for a recipe's `stage` to train so on several devices.
+    def asked_for(self, stage: str, recompute: Recompute = "none", loss_chunk: int | None = None) -> list[str]:
+        """What `zhen run --set` takes for a recipe's `stage` to train so on several devices; `recompute` and
+        `loss_chunk` are what the recipe says of them.
 
         Nothing where training can't: copies beside each other, or tensor with recomputation, a loss in pieces, float8.
         """
-        alone = self.recompute != "none" or self.loss_chunk is not None or self.precision == "float8"
+        chunk = self.loss_chunk or loss_chunk  # which no option takes out of a recipe
+        alone = self.recompute != "none" or chunk is not None or self.precision == "float8"
         if self.replicas > 1 or self.devices == 1 or (self.tensor > 1 and alone):
             return []
         sizes = {"data": self.shards, "context": self.context, "tensor": self.tensor}
         mesh = ", ".join(f"{name} = {size}" for name, size in sizes.items())
         found = [f"{stage}.parallel={{ {mesh} }}", f"{stage}.micro_batch={self.micro_batch}"]
-        if self.recompute != "none":
+        if self.recompute != recompute:
             found.append(f"{stage}.recompute={self.recompute}")
         if self.loss_chunk is not None:
             found.append(f"{stage}.loss_chunk={self.loss_chunk}")

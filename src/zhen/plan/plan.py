@@ -9,7 +9,7 @@ from zhen.model import size
 from zhen.model.config import ModelConfig
 from zhen.plan.data import DataWork, data_work
 from zhen.plan.devices import Device, Kernel, Precision
-from zhen.plan.layouts import Layout, layouts
+from zhen.plan.layouts import Layout, Recompute, layouts
 from zhen.plan.memory import Memory, memory, usable
 from zhen.plan.running import Checkpoints, Run, checkpoints, whole_run
 from zhen.plan.serving import Serving, serving
@@ -29,6 +29,9 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     tokens_per_step: int
     sequence_length: int
     precision: Precision = "bfloat16"
+    recompute: Recompute = "none"
+    """What the recipe says of it, and of pieces of the loss; layouts are planned with all."""
+    loss_chunk: int | None = None
     kernel: Kernel = "flash-2"
 
 

@@ -197,7 +197,9 @@ def _layouts(plan: Plan) -> Iterator[Part]:
             )
         )
     yield Table(columns, rows)
-    asked = plan.chosen.layout.asked_for(plan.training.stage) if plan.chosen is not None else []
+    training = plan.training
+    given = training.stage, training.recompute, training.loss_chunk
+    asked = plan.chosen.layout.asked_for(*given) if plan.chosen is not None else []
     if asked:
         nodes = -(-plan.gpus // plan.device.per_node)
         many = f"--nnodes {nodes} … " if nodes > 1 else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -72,6 +73,15 @@ def test_what_a_recipe_recomputes_already_is_changed_to_what_is_planned() -> Non
         assert pretrain.recompute == layout.recompute
         assert not list(pretrain.problems())
     assert Layout(shards=2, tensor=4).asked_for("pretrain", loss_chunk=2048) == []
+
+
+@pytest.mark.parametrize("gpus", [6, 8, 12, 20])
+def test_the_command_below_a_plan_starts_as_many_processes(gpus: int, capsys: pytest.CaptureFixture[str]) -> None:
+    tokens = f"pretrain.tokens_per_step={240 * 64 * 4096}"
+    run(["plan", str(RECIPES / "yi-6b.toml"), "--gpus", str(gpus), "--set", tokens])
+    shown = " ".join(capsys.readouterr().out.split())
+    (words,) = re.findall(r"torchrun (?:--nnodes (\d+) … )?--nproc-per-node (\d+)", shown)
+    assert int(words[0] or 1) * int(words[1]) == gpus
 
 
 def test_layouts_that_training_can_not_make_are_asked_for_by_nothing() -> None:

@@ -134,9 +134,9 @@ def save_model(
 ) -> dict[str, Digest]:
     """Write a checkpoint for people: config, generation config, weights as `dtype`, and the tokenizer's files.
 
-    `context_length` in tokens, which was trained, is what config and tokenizer claim. `turn_end`,
-    the id of the token that ends a turn, makes it a chat model: with the chat template, and that end named. Returns
-    file name -> size and SHA-256. Raises ZhenError for post-norm, which LLaMA doesn't have.
+    `context_length` in tokens, which was trained, is what config and tokenizer claim. `turn_end`, the id of the token
+    that ends a turn, makes it a chat model: with the chat template, and that end named. Returns file name -> size and
+    SHA-256. Raises ZhenError for post-norm, which LLaMA doesn't have.
     """
     config = msgspec.structs.replace(model.config, max_position_embeddings=context_length)
     stock = to_config_json(config, dtype)

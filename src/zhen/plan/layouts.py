@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
 
 import msgspec
 
 from zhen.model.config import ModelConfig
 from zhen.plan.devices import Precision
-from zhen.train.settings import Parallel
-
-Recompute = Literal["none", "selective", "full"]
+from zhen.train.settings import Parallel, Recompute
 
 LOSS_CHUNK = 2048
 """Tokens whose logits are alive at a time where the loss is computed in pieces."""

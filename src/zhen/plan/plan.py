@@ -9,11 +9,12 @@ from zhen.model import size
 from zhen.model.config import ModelConfig
 from zhen.plan.data import DataWork, data_work
 from zhen.plan.devices import Device, Kernel, Precision
-from zhen.plan.layouts import Layout, Recompute, layouts
+from zhen.plan.layouts import Layout, layouts
 from zhen.plan.memory import Memory, memory, usable
 from zhen.plan.running import Checkpoints, Run, checkpoints, whole_run
 from zhen.plan.serving import Serving, serving
 from zhen.plan.speed import Step, step
+from zhen.train.settings import Recompute
 
 RAW = (1e12, 1e15, 3e15)
 """Bytes of raw pages that the work on data is told for: 1 TB, 1 PB, and the 3 PB that Yi began with."""

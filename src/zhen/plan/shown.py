@@ -201,7 +201,8 @@ def _layouts(plan: Plan) -> Iterator[Part]:
     given = training.stage, training.recompute, training.loss_chunk
     asked = plan.chosen.layout.asked_for(*given) if plan.chosen is not None else []
     if asked:
-        nodes = -(-plan.gpus // plan.device.per_node)
+        least = -(-plan.gpus // plan.device.per_node)
+        nodes = next(count for count in range(least, plan.gpus + 1) if plan.gpus % count == 0)  # torchrun: alike
         many = f"--nnodes {nodes} … " if nodes > 1 else ""
         program = f"torchrun {many}--nproc-per-node {plan.gpus // nodes} -m zhen run RECIPE {plan.training.stage}"
         command = " ".join([program, *(f"--set '{each}'" for each in asked)])

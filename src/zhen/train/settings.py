@@ -84,8 +84,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def reach(self) -> int:
-        """Steps behind the newest update that a rewind may have to go back: those before the first spike, and those up
-        to the last; between two of a row there may be updates without a finite number."""
+        """Steps that a rewind may go back from the last spike of a row, updates without a finite number among them."""
         apart = self.skips_in_a_row if self.non_finite == "skip" else 1
         return self.rewind_steps + (self.rewind_after - 1) * apart
 
@@ -93,9 +92,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Combinations that can't be: (field, found, expected)."""
         least = self.reach + 1
         if self.spike == "rewind" and self.rewind_batches < least:
-            found = (
-                f"{self.rewind_batches:,} with rewind_steps {self.rewind_steps:,}, rewind_after {self.rewind_after:,}"
-            )
+            found = f"{self.rewind_batches:,} with rewind_steps {self.rewind_steps:,}, rewind_after {self.rewind_after}"
             yield "rewind_batches", found, f"at least {least:,}, so that the batches of the spike are left out, too"
 
 
@@ -393,13 +390,11 @@ class ExtendSettings(ShardTraining, frozen=True, kw_only=True, forbid_unknown_fi
         """Combinations that can't be: (field, found, expected)."""
         yield from super().problems()
         if self.context_length is not None and self.context_length > self.sequence_length:
-            found = f"{self.context_length:,}, sequences being {self.sequence_length:,} long"
-            yield "context_length", found, "at most what is trained"
+            yield "context_length", f"{self.context_length:,}", f"at most the {self.sequence_length:,} that are trained"
         if self.rope_theta is not None and self.rope_scaling is not None:
             yield "rope_theta", f"{self.rope_theta:g} beside rope_scaling", "one of the two"
         if (self.long_tokens is None) != (self.long_share is None):
             given = "long_tokens" if self.long_share is None else "long_share"
             yield given, f"{given} alone", "long_tokens and long_share together"
-        layers = self.repeat_layers
-        if isinstance(layers, tuple) and (not layers or list(layers) != sorted(set(layers))):
+        if isinstance(layers := self.repeat_layers, tuple) and (not layers or list(layers) != sorted(set(layers))):
             yield "repeat_layers", f"{list(layers)}", "layers in order, each once"

@@ -31,7 +31,8 @@ MONO = ["ui-monospace", "Menlo", "Consolas", "monospace"]
 CSS = """
 .gradio-container { width: 100% !important; max-width: 60rem !important; margin: auto; }
 footer { display: none !important; }
-#talk { height: calc(100dvh - 15rem) !important; min-height: 16rem; }
+:has(> #talk) { height: calc(100dvh - 2rem); flex-wrap: nowrap !important; }
+#talk { height: auto !important; flex: 1 1 0 !important; min-height: 16rem; }
 #notes, #speed { opacity: .7; font-size: .85rem; }
 #closing { font-weight: 600; }
 @media (max-width: 500px) { .gradio-container { padding: .5rem !important; } }

@@ -2,7 +2,8 @@
 
 PyTorch's own for CPUs works head by head on tiles too small for units that multiply bfloat16. Here a block of queries
 over all batches and heads is taken at a time, so that what lies above the diagonal is left out block by block; what
-lies between the products is left to the compiler to fuse. The backward pass makes the probabilities again from the
+lies between the products is left to the compiler to fuse. Their factors are contiguous: a batched product copies those
+that are not, each time. The backward pass makes the probabilities again from the
 logsumexp (Dao et al. 2022, arXiv 2205.14135, section 3 and appendix B). In bfloat16 the scores are rounded to it, as in
 transformers' eager attention, in both passes alike. Query heads of one key head are rows of one product: keys and
 values are never repeated.
@@ -55,11 +56,12 @@ def _forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     K = k.shape[1]
     G, scale = H // K, D**-0.5
     q, k, v = q.view(B, K, G, T, D), k.reshape(B * K, T, D), v.reshape(B * K, T, D)
-    places = torch.arange(T, dtype=torch.float32, device=q.device)
+    places = torch.ones(T, device=q.device).cumsum(0)  # in memory: each use of a range would count it out anew
     found, sums = [], []
     for rows in _blocks(T):
         end, size = rows.stop, rows.stop - rows.start
-        q_, k_, v_ = q[:, :, :, rows].reshape(B * K, G * size, D), k[:, :end], v[:, :end]
+        q_ = q[:, :, :, rows].reshape(B * K, G * size, D)
+        k_, v_ = k[:, :end].contiguous(), v[:, :end].contiguous()
         scores = torch.bmm(q_, k_.transpose(1, 2)).view(B * K, G, size, end).float() * scale
         scores = torch.where(places[:end] <= places[rows, None], scores, -torch.inf)
         largest = scores.amax(-1, keepdim=True)
@@ -81,13 +83,13 @@ def _backward(
     k, v = k.reshape(B * K, T, D), v.reshape(B * K, T, D)
     correction = (gradient.float() * out.view(B, K, G, T, D).float()).sum(-1)  # row sums of P ∘ dP
     logsumexp, correction = (x.view(B * K, 1, G, T) for x in (logsumexp, correction))
-    places = torch.arange(T, dtype=torch.float32, device=q.device)
+    places = torch.ones(T, device=q.device).cumsum(0)  # in memory: each use of a range would count it out anew
     dq = []
     dk, dv = [], []
     for rows in _blocks(T):
         end, size = rows.stop, rows.stop - rows.start
         q_, g_ = (x[:, :, :, rows].reshape(B * K, G * size, D) for x in (q, gradient))
-        k_, v_ = k[:, :end], v[:, :end]
+        k_, v_ = k[:, :end].contiguous(), v[:, :end].contiguous()
         # transposed, [B K, keys, heads, queries]: of the three products of the gradients two need no turning
         scores, given = (torch.bmm(x, y.transpose(1, 2)).view(B * K, end, G, size) for x, y in ((k_, q_), (v_, g_)))
         seen = places[:end, None, None] <= places[rows]

@@ -81,6 +81,9 @@ def prepare_layers(model: Transformer, *, compiled: bool, recompute: Recompute) 
     for layer in model.model.layers:
         assert isinstance(layer, Layer)
         layer.forward = _for_training(layer.forward, compiled, recompute)  # type: ignore[method-assign]
+    if compiled:
+        norm = model.model.norm
+        norm.forward = _for_training(norm.forward, compiled, "none")  # type: ignore[method-assign]
 
 
 def _for_training(plain: Callable[..., Tensor], compiled: bool, recompute: Recompute) -> Callable[..., Tensor]:

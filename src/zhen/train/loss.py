@@ -16,7 +16,7 @@ from torch import Tensor
 IGNORED = -100
 """The target that is passed over."""
 
-Terms = tuple[Tensor, Tensor]
+Terms = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def summed_cross_entropy(
@@ -43,10 +43,12 @@ class _Summed(torch.autograd.Function):
         into_hidden, into_weight = torch.empty_like(hidden), None
         for first in range(0, len(hidden), chunk):
             rows = slice(first, first + chunk)
-            part, gradient = terms(hidden[rows] @ narrow.T, targets[rows])
+            part, gradient, at, own = terms(hidden[rows] @ narrow.T, targets[rows])
             loss += part
             if not wanted:
                 continue
+            # neither compiled nor by scatter_: both copy all of it where the same bits are asked for
+            gradient.index_put_((torch.arange(len(at), device=at.device), at), own)
             torch.mm(gradient, narrow, out=into_hidden[rows])
             # [h, V]: the small factor is turned, for CPUs are slow at products whose inner side is the outer one
             product = hidden[rows].T.contiguous() @ gradient
@@ -57,19 +59,24 @@ class _Summed(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
         into_hidden, into_weight = ctx.saved_tensors
-        return into_hidden * scale.to(into_hidden.dtype), into_weight * scale, None, None, None
+        return into_hidden.mul_(scale), into_weight.mul_(scale), None, None, None
 
 
 def _terms(logits: Tensor, targets: Tensor) -> Terms:
-    """The summed loss, float32[], and its gradient by the logits, like these."""
+    """The summed loss, float32[]; its gradient by the logits, like these, but not at the targets; places [N] of those
+    and what belongs there, [N].
+
+    Looking for the target among all logits takes as long as their exponentials.
+    """
     wide = logits.float()
     logsumexp = torch.logsumexp(wide, -1, keepdim=True)
     counts = (targets != IGNORED)[:, None]
     at = targets.clamp(min=0)[:, None]
-    loss = torch.where(counts, logsumexp - wide.gather(-1, at), 0.0).sum()
-    hit = torch.arange(logits.shape[-1], device=logits.device) == at
-    gradient = torch.where(counts, torch.exp(wide - logsumexp) - hit.float(), 0.0)
-    return loss, gradient.to(logits.dtype)
+    right = wide.gather(-1, at) - logsumexp
+    loss = -torch.where(counts, right, 0.0).sum()
+    gradient = torch.exp(wide - torch.where(counts, logsumexp, torch.inf))
+    own = torch.where(counts, torch.exp(right) - 1, 0.0)
+    return loss, gradient.to(logits.dtype), at[:, 0], own[:, 0].to(logits.dtype)
 
 
 def _turned(product: Tensor, before: Tensor | None) -> Tensor:

@@ -341,6 +341,12 @@ def test_upsampling_keeps_the_sources_shares(sizes: dict[str, tuple[int, int]], 
         assert long.actual == min(max(wanted, quota.actual - 2 * short.sequences), 2 * long.sequences)
 
 
+def test_a_source_whose_documents_make_no_sequence_is_told_by_what_it_has() -> None:
+    parts = {"a" + LONG: Counted(0), "a" + SHORT: Counted(3), "b" + LONG: Counted(4), "b" + SHORT: Counted(4)}
+    tokens = Upsampling(9, 0.5).tokens(parts, 4)
+    assert tokens == {"a": 3, "b": 4}  # b has 8, but in neither stream a sequence and the token behind it
+
+
 @given(
     st.dictionaries(st.sampled_from("abc"), st.tuples(st.integers(0, 90), st.integers(0, 90)), min_size=1),
     st.floats(0.01, 1.0),

@@ -88,12 +88,15 @@ class Upsampling(NamedTuple):
         }
 
     def tokens(self, streams: Mapping[str, Stream], sequence_length: int) -> dict[str, int]:
-        """Tokens of each source as far as its streams give whole sequences, and the one behind the last of them."""
-        names = [name.removesuffix(LONG) for name in streams if name.endswith(LONG)]
-        return {
-            name: sum(_sequences(streams[name + part], sequence_length) for part in (LONG, SHORT)) * sequence_length + 1
-            for name in names
-        }
+        """Tokens of each source as far as its streams give whole sequences, and the one behind the last of them; where
+        they give none, those that it has, but fewer than a sequence takes."""
+        found = {}
+        for name in (name.removesuffix(LONG) for name in streams if name.endswith(LONG)):
+            parts = streams[name + LONG], streams[name + SHORT]
+            whole = sum(_sequences(part, sequence_length) for part in parts)
+            there = min(sequence_length, sum(part.tokens for part in parts))
+            found[name] = whole * sequence_length + 1 if whole else there
+        return found
 
     def split(
         self,

@@ -117,7 +117,7 @@ def plan_quotas(
             )
         if shares[name] > 0 and not have[name]:
             raise ZhenError(
-                f'source "{name}" has {tokens[name]:,} tokens, less than one sequence of {sequence_length:,}',
+                f'source "{name}" has {tokens[name]:,} tokens, fewer than the {sequence_length + 1:,} of one sequence',
                 place=f"{section}.{field}",
                 hint=f"leave it out, bring more text, or shorten {section}.sequence_length",
             )

@@ -35,28 +35,35 @@ DATA, CONTEXT, TENSOR = "data", "context", "tensor"
 class Layout:
     """The processes as a mesh, and what each has to do of a batch."""
 
-    def __init__(self, ranks: Ranks = ALONE, settings: Parallel = Parallel(), leaves: int | None = None) -> None:  # noqa: B008
+    def __init__(
+        self,
+        ranks: Ranks = ALONE,
+        settings: Parallel = Parallel(),  # noqa: B008
+        leaves: int | None = None,
+        section: str = "pretrain",
+    ) -> None:
         """`leaves`: the micro-batches of an update, where their gradients are added in one order (`tree.py`).
+        `section`: of the recipe, which errors name.
 
         Raises ZhenError where the mesh in `settings` does not have as many places as there are processes.
         """
         self.ranks = ranks
         self.leaves = leaves
-        self._settings = settings
+        self._settings, self._section = settings, section
         self.context, self.tensor = settings.context, settings.tensor
         self.data = settings.data or max(1, ranks.size // (self.context * self.tensor))
         if self.data * self.context * self.tensor != ranks.size:
             raise ZhenError(
                 f"a mesh of data {self.data} · context {self.context} · tensor {self.tensor} processes",
                 expected=f"{ranks.size} in all, as many as run; data = 0 takes what the others leave",
-                place="parallel",
+                place=f"{section}.parallel",
                 hint="torchrun --nproc-per-node N -m zhen run RECIPE pretrain",
             )
         if leaves is not None and leaves % self.data:
             raise ZhenError(
                 f"{leaves} micro-batches in an update, shared out over {self.data} processes",
                 expected="as many for each, in invariant mode",
-                place="micro_batch",
+                place=f"{section}.micro_batch",
             )
         self.mesh: DeviceMesh | None = None
         self.data_rank = 0
@@ -135,7 +142,7 @@ class Layout:
             change(model)
         if self.mesh is not None:
             for field, found, expected in self._settings.problems(config):
-                raise ZhenError(found, expected=expected, place=f"parallel.{field}")
+                raise ZhenError(found, expected=expected, place=f"{self._section}.parallel.{field}")
             self._cut(model, self.mesh)
         model.to_empty(device=self.device)
         if self.mesh is not None:

@@ -106,7 +106,8 @@ def train_on_shards(
     """
     tokenizer, sources, order = material
     ranks: Ranks = context.ranks or ALONE
-    layout = Layout(ranks, settings.parallel, settings.micro_batches if settings.invariant else None)
+    leaves = settings.micro_batches if settings.invariant else None
+    layout = Layout(ranks, settings.parallel, leaves, settings.SECTION)
     model = layout.build(start.config, lambda model: _multiply(settings, model))
     compiled = _prepare(context, settings, model)
     optimizer = Optimizer(model, settings)

@@ -89,7 +89,7 @@ def _backward(
     for rows in _blocks(T):
         end, size = rows.stop, rows.stop - rows.start
         q_, g_ = (x[:, :, :, rows].reshape(B * K, G * size, D) for x in (q, gradient))
-        k_, v_ = k[:, :end].contiguous(), v[:, :end].contiguous()
+        k_, v_ = k[:, :end].clone(), v[:, :end].clone()  # copied otherwise than before, or those would be kept for here
         # transposed, [B K, keys, heads, queries]: of the three products of the gradients two need no turning
         scores, given = (torch.bmm(x, y.transpose(1, 2)).view(B * K, end, G, size) for x, y in ((k_, q_), (v_, g_)))
         seen = places[:end, None, None] <= places[rows]

@@ -60,6 +60,9 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     """bfloat16 efficiency of the same chip at full power, where this one is held below: attention loses as much."""
     attends: float | None = None
     """Share of the peak that attention reaches, where that was measured."""
+    between: float = 1.0
+    """How many times what memory takes for it goes into what lies between products and attention: more than 1 where
+    computing it shows, as measured."""
 
     kept: int | None = None
     """Bytes a token that a layer keeps, where it is not as on GPUs."""

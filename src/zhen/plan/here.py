@@ -27,6 +27,9 @@ from zhen.train.peak import matmul_peak
 SECONDS = 0.7
 """Time for each kind of work, and twice it for the peak."""
 
+_LONG = 1 << 24
+"""Numbers of a vector that caches don't hold."""
+
 
 def here_device() -> torch.device:
     """What this process would train on."""
@@ -41,22 +44,23 @@ def here() -> Precision:
 def this_machine(config: ModelConfig, layout: Layout, sequence_length: int) -> Device:
     """The device that this process would train on, one of it.
 
-    The peak is the fastest product of any shape; what products, attention and what lies between them reach is measured
-    on those of a layer and the head, forward and backward, as training runs them in the layout's precision, compiled
-    where it is.
+    The peak is the fastest product of any shape, the bandwidth that of a sum of long vectors; what products, attention
+    and what lies between them reach is measured on those of a layer and the head, forward and backward, as training
+    runs them in the layout's precision, compiled where it is.
     """
     device, dtype = here_device(), getattr(torch, layout.precision)
     rows, tokens = layout.micro_batch, layout.micro_batch * sequence_length
     peak = matmul_peak(device, 2 * SECONDS)
+    bandwidth = 3 * 4 * _LONG / _seconds(_sum(device))
     heads = config.num_attention_heads * config.head_dim
     with precision(device, dtype, sequence_length):
         between = _seconds(_between(config, rows, sequence_length, device, dtype, layout.compiled))
+        between /= _far_apart(config, tokens)
         attention = _seconds(_attention(config, rows, sequence_length, device, dtype, layout.compiled))
         shapes = size.products(config)
         layer = sum(_seconds(_product(tokens, shape, device, dtype)) * shapes.count(shape) for shape in set(shapes))
         head = _seconds(_product(tokens, (config.hidden_size, config.vocab_size), device, dtype))
     moves = traffic(config, layout.compiled, on_cpu=layout.precision if device.type == "cpu" else None)
-    bandwidth = tokens * moves / between
     all_shapes = [*(config.num_hidden_layers * shapes), (config.hidden_size, config.vocab_size)]
     operations = sum(6 * tokens * inputs * outputs for inputs, outputs in all_shapes)
     moved = sum(
@@ -83,6 +87,7 @@ def this_machine(config: ModelConfig, layout: Layout, sequence_length: int) -> D
         fitted="measured now, at the sizes of this model's layers",
         source=f"measured now: {torch.get_num_threads()} thread(s)" if device.type == "cpu" else "measured now",
         attends=attended / attention / peak,
+        between=between * bandwidth / (tokens * moves),
         kept=kept if device.type == "cpu" else None,
     )
 
@@ -100,6 +105,11 @@ def _seconds(work: Callable[[], object]) -> float:
             torch.cuda.synchronize()
         taken.append(time.perf_counter() - begun)
     return statistics.quantiles(taken)[0]
+
+
+def _sum(device: torch.device) -> Callable[[], object]:
+    one, other, out = (torch.ones(_LONG, device=device) for _ in range(3))
+    return lambda: torch.add(one, other, out=out)
 
 
 def _product(tokens: int, shape: tuple[int, int], device: torch.device, dtype: torch.dtype) -> Callable[[], object]:
@@ -137,7 +147,7 @@ def _attention(
 def _between(
     config: ModelConfig, rows: int, length: int, device: torch.device, dtype: torch.dtype, compiled: bool
 ) -> Callable[[], object]:
-    """A layer's norms, rotation, silu · up and sums, without products and attention."""
+    """Norms, rotation, silu · up and sums of so many layers as `_far_apart` says, without products and attention."""
     hidden, ffn = config.hidden_size, config.intermediate_size
     heads = config.num_attention_heads + config.num_key_value_heads
     angles = Rotary(config).tables(0, length, device)
@@ -145,26 +155,39 @@ def _between(
         norms = [RMSNorm(hidden, config.rms_norm_eps) for _ in range(2)]
         for norm in norms:
             torch.nn.init.ones_(norm.weight)
-        stream = torch.randn(rows, length, hidden, requires_grad=True)
-        outputs = [torch.randn(rows, length, hidden, dtype=dtype, requires_grad=True) for _ in range(2)]
-        turned = torch.randn(rows, length, heads, config.head_dim, dtype=dtype, requires_grad=True)
-        gate, up = (torch.randn(rows, length, ffn, dtype=dtype, requires_grad=True) for _ in range(2))
 
-    def forward() -> list[Tensor]:
-        x = stream
+    def given() -> list[Tensor]:
+        shapes = [(hidden,), (hidden,), (hidden,), (heads, config.head_dim), (ffn,), (ffn,)]
+        dtypes = [torch.float32, *(5 * [dtype])]
+        return [
+            torch.randn(rows, length, *shape, dtype=kind, device=device, requires_grad=True)
+            for shape, kind in zip(shapes, dtypes, strict=True)
+        ]
+
+    def forward(x: Tensor, one: Tensor, other: Tensor, turned: Tensor, gate: Tensor, up: Tensor) -> list[Tensor]:
         normed: list[Tensor] = []
-        for norm, output in zip(norms, outputs, strict=True):
+        for norm, output in zip(norms, (one, other), strict=True):
             normed.append(norm(x))
             x = x + output
         return [*normed, rotate(turned, *angles).to(dtype), F.silu(gate) * up, x]
 
     run = _as_trained(forward, compiled)
+    layers = [given() for _ in range(_far_apart(config, rows * length))]
+    gradients = [torch.ones_like(each) for each in run(*layers[0])]
 
     def work() -> None:
-        made = run()
-        torch.autograd.backward(made, [torch.ones_like(each) for each in made])
+        made = [run(*each) for each in layers]
+        while made:
+            torch.autograd.grad(made.pop(), [*layers[len(made)], *(norm.weight for norm in norms)], gradients)
 
     return work
+
+
+def _far_apart(config: ModelConfig, tokens: int) -> int:
+    """Layers whose numbers caches don't hold from the forward pass to the backward pass, as it is in training; no more
+    than there are, nor than a gigabyte, roughly."""
+    width = 8 * config.hidden_size + 4 * config.intermediate_size  # bytes of what is given, of three times as many
+    return max(1, min(config.num_hidden_layers, 10**9 // (3 * width * tokens)))
 
 
 def _as_trained(function: Callable[..., Any], compiled: bool) -> Callable[..., Any]:

@@ -116,11 +116,11 @@ def _compute(
     attention = attended / (device.peak[device.format] * device.attention(kernel))
     passes = 1 + ATTENTION_BACKWARD + (layout.recompute == "full")
     on_cpu = device.format if device.generation == "cpu" else None
-    between = tokens * traffic(config, layout.compiled, on_cpu) / cut / device.bandwidth
+    between = device.between * tokens * traffic(config, layout.compiled, on_cpu) / cut / device.bandwidth
     between *= 1 if layout.recompute == "none" else 4 / 3
     head = 3 * _product(device, layout, tokens, config.hidden_size, config.vocab_size, device.format)
     moved = 3 * WIDTH[device.format] if on_cpu and layout.compiled else LOGIT_BYTES[device.format]
-    logits = tokens * config.vocab_size * moved / cut / device.bandwidth
+    logits = device.between * tokens * config.vocab_size * moved / cut / device.bandwidth
     return {
         "products": layers * (3 * sum(each) + again) + head,
         "attention": layers * attention * passes,

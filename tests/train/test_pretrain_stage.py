@@ -232,7 +232,10 @@ def test_muon_float32_one_piece_runs_too(small_run: ModuleType, inputs: Path, tm
         ),
         ({"mixture": {"en": 0.5, "zhh": 0.5}}, 'unknown source "zhh"'),
         ({"max_epochs": 1.0}, "expected at most max_epochs = 1"),
-        ({"parallel": Parallel(tensor=2)}, "pretrain.parallel: a mesh of data 1 · context 1 · tensor 2 processes; expected 1 in all"),
+        (
+            {"parallel": Parallel(tensor=2)},
+            "pretrain.parallel: a mesh of data 1 · context 1 · tensor 2 processes; expected 1 in all",
+        ),
     ],
 )
 def test_what_can_not_be_is_refused(

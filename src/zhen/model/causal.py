@@ -3,10 +3,9 @@
 PyTorch's own for CPUs works head by head on tiles too small for units that multiply bfloat16. Here a block of queries
 over all batches and heads is taken at a time, so that what lies above the diagonal is left out block by block; what
 lies between the products is left to the compiler to fuse. Their factors are contiguous: a batched product copies those
-that are not, each time. The backward pass makes the probabilities again from the
-logsumexp (Dao et al. 2022, arXiv 2205.14135, section 3 and appendix B). In bfloat16 the scores are rounded to it, as in
-transformers' eager attention, in both passes alike. Query heads of one key head are rows of one product: keys and
-values are never repeated.
+that are not, each time. The backward pass makes the probabilities again from the logsumexp (Dao et al. 2022, arXiv
+2205.14135, section 3 and appendix B). In bfloat16 the scores are rounded to it, as in transformers' eager attention, in
+both passes alike. Query heads of one key head are rows of one product: keys and values are never repeated.
 """
 
 from __future__ import annotations

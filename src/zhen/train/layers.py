@@ -71,7 +71,8 @@ def _lacks(device: torch.device) -> str | None:
 
 
 def prepare_layers(model: Transformer, *, compiled: bool, recompute: Recompute) -> None:
-    """Have each layer compiled when it is first called with gradients, and make activations again as `recompute` says.
+    """Have each layer and the norm behind them compiled when first called with gradients, and make the layers'
+    activations again as `recompute` says.
 
     All layers share what is compiled. Without gradients they stay as they were: measurements and samples come in many
     shapes, each of which would be compiled. Tensors keep their names.

@@ -57,7 +57,7 @@ class Layout:
                 f"a mesh of data {self.data} · context {self.context} · tensor {self.tensor} processes",
                 expected=f"{ranks.size} in all, as many as run; data = 0 takes what the others leave",
                 place=f"{section}.parallel",
-                hint="torchrun --nproc-per-node N -m zhen run RECIPE pretrain",
+                hint=f"torchrun --nproc-per-node N -m zhen run RECIPE {section}",
             )
         if leaves is not None and leaves % self.data:
             raise ZhenError(
